@@ -1,0 +1,270 @@
+//! The agent's API: gRPC over TCP, a unix socket or in-process, and admin pages over HTTP.
+//!
+//! ```text
+//! tcp (TLS, mTLS) ─┐
+//! unix socket ─────┼─▶ OrbitAgentService, health, reflection ──▶ pipeline, status board
+//! in-process ──────┘
+//! http ─────────────▶ /livez /readyz /metrics ─────────────────▶ pipeline, status board
+//! ```
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use orb8_proto::v1::orbit_agent_service_server::OrbitAgentServiceServer;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
+use tracing::{Instrument, info, info_span};
+
+use crate::config::Config;
+use crate::error::AgentError;
+use crate::metrics::Metrics;
+use crate::pipeline::{SharedPipeline, lock};
+use crate::status::StatusBoard;
+use admin::Admin;
+use grpc::Agent;
+use listen::UnixSocket;
+
+mod admin;
+mod convert;
+mod grpc;
+mod listen;
+mod stream;
+mod tls;
+
+/// Connections that are open at shutdown get this long to finish.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Bytes on their way inside the process.
+const IN_PROCESS_BUFFER: usize = 256 * 1024;
+
+/// How often gRPC health follows readiness.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Who may ask, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// Address of the gRPC API; `None` for off.
+    pub listen: Option<SocketAddr>,
+    /// Address of metrics and health over HTTP; `None` for off.
+    pub admin: Option<SocketAddr>,
+    /// Path of the gRPC API's unix socket; `None` for off.
+    pub socket: Option<PathBuf>,
+    /// Files for TLS; `None` for clear text.
+    pub tls: Option<TlsFiles>,
+}
+
+/// PEM files for TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+    /// Authorities of client certificates; mTLS where given.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The API's tasks. Each ends after the token of [`Api::run`] is cancelled, or with an error.
+pub type Tasks = JoinSet<Result<(), AgentError>>;
+
+/// An API whose listeners are bound and that does not answer yet.
+#[derive(Debug)]
+pub struct Api {
+    node_name: String,
+    pipeline: SharedPipeline,
+    board: StatusBoard,
+    grpc: Option<(Server, TcpListener)>,
+    admin: Option<TcpListener>,
+    socket: Option<UnixSocket>,
+    bound: Bound,
+}
+
+/// Where an API listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// Address of the gRPC API, with the port that the system chose for port 0.
+    pub listen: Option<SocketAddr>,
+    /// Address of the admin pages, likewise.
+    pub admin: Option<SocketAddr>,
+    /// Path of the unix socket.
+    pub socket: Option<PathBuf>,
+}
+
+impl Api {
+    /// Binds every listener, and tells the pipeline which ports are the agent's own.
+    ///
+    /// # Errors
+    ///
+    /// An address or socket that is in use or cannot be bound, or TLS files that cannot be used.
+    pub async fn build(
+        config: &Config,
+        pipeline: SharedPipeline,
+        board: StatusBoard,
+    ) -> Result<Self, AgentError> {
+        let ApiConfig { listen, admin, socket, tls } = &config.api;
+        let mut bound = Bound { socket: socket.clone(), ..Bound::default() };
+        let grpc = match listen {
+            Some(address) => {
+                let server = tls.as_ref().map_or_else(|| Ok(Server::builder()), tls::server)?;
+                let listener = listen::tcp(*address, "listen").await?;
+                bound.listen = local_address(&listener)?;
+                Some((server, listener))
+            }
+            None => None,
+        };
+        let admin = match admin {
+            Some(address) => {
+                let listener = listen::tcp(*address, "admin-listen").await?;
+                bound.admin = local_address(&listener)?;
+                Some(listener)
+            }
+            None => None,
+        };
+        let socket = match socket {
+            Some(path) => Some(listen::unix(path).await?),
+            None => None,
+        };
+        let ports = [bound.listen, bound.admin].into_iter().flatten().map(|at| at.port());
+        lock(&pipeline).set_own_ports(ports.collect());
+        Ok(Self { node_name: config.node_name.clone(), pipeline, board, grpc, admin, socket, bound })
+    }
+
+    /// Returns where it listens.
+    #[must_use]
+    pub fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    /// Answers until `shutdown` is cancelled.
+    #[must_use]
+    pub fn run(self, shutdown: &CancellationToken) -> Tasks {
+        let Self { node_name, pipeline, board, grpc, admin, socket, bound } = self;
+        let mut tasks = Tasks::new();
+        let routes = routes(&node_name, &pipeline, &board, shutdown, &mut tasks);
+        if let Some((mut server, listener)) = grpc {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let stop = shutdown.clone().cancelled_owned();
+            let serve =
+                server.add_routes(routes.clone()).serve_with_incoming_shutdown(incoming, stop);
+            spawn(&mut tasks, "grpc", shutdown, async { serve.await.map_err(AgentError::Serve) });
+        }
+        if let Some(UnixSocket { listener, file }) = socket {
+            let stop = shutdown.clone().cancelled_owned();
+            let serve = Server::builder()
+                .add_routes(routes)
+                .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop);
+            spawn(&mut tasks, "socket", shutdown, async move {
+                let _file = file;
+                serve.await.map_err(AgentError::Serve)
+            });
+        }
+        if let Some(listener) = admin {
+            let pages = admin::router(Admin { metrics: Metrics::new(pipeline, board.clone()), board });
+            let stop = shutdown.clone().cancelled_owned();
+            let serve = axum::serve(listener, pages).with_graceful_shutdown(stop);
+            spawn(&mut tasks, "admin", shutdown, async {
+                serve.await.map_err(AgentError::io("serve the admin pages"))
+            });
+        }
+        info!(?bound, "listening");
+        tasks
+    }
+}
+
+/// Answers inside this process, whatever is or is not listened on.
+#[must_use]
+pub fn connect_in_process(
+    node_name: &str,
+    pipeline: &SharedPipeline,
+    board: &StatusBoard,
+    shutdown: &CancellationToken,
+    tasks: &mut Tasks,
+) -> Channel {
+    let routes = routes(node_name, pipeline, board, shutdown, tasks);
+    let (client, server) = tokio::io::duplex(IN_PROCESS_BUFFER);
+    // Never ends: the server would close its connections with it.
+    let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server)).chain(tokio_stream::pending());
+    let stop = shutdown.clone().cancelled_owned();
+    let serve = Server::builder().add_routes(routes).serve_with_incoming_shutdown(incoming, stop);
+    spawn(tasks, "in_process", shutdown, async { serve.await.map_err(AgentError::Serve) });
+
+    let mut client = Some(TokioIo::new(client));
+    let connector = tower::service_fn(move |_| {
+        let gone = || std::io::Error::other("the agent in this process has stopped");
+        std::future::ready(client.take().ok_or_else(gone))
+    });
+    // The name goes nowhere: the connector has the connection.
+    Endpoint::from_static("http://in-process").connect_with_connector_lazy(connector)
+}
+
+/// The services, with the task that keeps gRPC health in step with readiness.
+fn routes(
+    node_name: &str,
+    pipeline: &SharedPipeline,
+    board: &StatusBoard,
+    shutdown: &CancellationToken,
+    tasks: &mut Tasks,
+) -> Routes {
+    let agent = Agent::new(node_name, pipeline.clone(), board.clone(), shutdown.clone());
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let board = board.clone();
+    spawn(tasks, "health", shutdown, async move {
+        let mut interval = tokio::time::interval(HEALTH_INTERVAL);
+        loop {
+            interval.tick().await;
+            if admin::not_ready(&board.read()).is_empty() {
+                reporter.set_serving::<OrbitAgentServiceServer<Agent>>().await;
+            } else {
+                reporter.set_not_serving::<OrbitAgentServiceServer<Agent>>().await;
+            }
+        }
+    });
+    let routes = Routes::new(OrbitAgentServiceServer::new(agent)).add_service(health);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(orb8_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    match reflection {
+        Ok(reflection) => routes.add_service(reflection),
+        Err(error) => {
+            tracing::warn!(%error, "reflection is off: the built-in descriptors do not parse");
+            routes
+        }
+    }
+}
+
+/// Spawns a task that ends by itself soon after `shutdown`, or is ended then.
+fn spawn(
+    tasks: &mut Tasks,
+    name: &'static str,
+    shutdown: &CancellationToken,
+    work: impl Future<Output = Result<(), AgentError>> + Send + 'static,
+) {
+    let shutdown = shutdown.clone();
+    let overdue = async move {
+        shutdown.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    let work = async move {
+        tokio::select! {
+            result = work => result,
+            () = overdue => Ok(()),
+        }
+    };
+    tasks.spawn(work.instrument(info_span!("api", task = name)));
+}
+
+fn local_address(listener: &TcpListener) -> Result<Option<SocketAddr>, AgentError> {
+    listener.local_addr().map(Some).map_err(AgentError::io("ask for the address listened on"))
+}
+
+#[cfg(test)]
+mod tests;

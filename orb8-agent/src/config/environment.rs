@@ -1,0 +1,135 @@
+//! What configuration depends on outside the settings themselves. Tests make their own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::settings::{DEFAULT_FILE, ENV_PREFIX, OTHER_VARIABLES, SETTINGS};
+use crate::cost::page_size;
+
+/// The world around a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// Environment variables.
+    pub variables: BTreeMap<String, String>,
+    /// Read when no file is named, if it exists.
+    pub default_file: Option<PathBuf>,
+    /// Host name.
+    pub host_name: Option<String>,
+    /// Memory page size, bytes.
+    pub page_size: u64,
+    /// Mount point of the cgroup v2 hierarchy.
+    pub cgroup_mount: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Reads this process's environment.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let variables = std::env::vars_os()
+            .map(|(name, value)| {
+                (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+            })
+            .collect();
+        Self { variables, default_file: Some(DEFAULT_FILE.into()), ..Self::of_machine() }
+    }
+
+    /// Reads what the machine tells, and neither variables nor files.
+    #[must_use]
+    pub fn of_machine() -> Self {
+        let read = |path: &str| fs::read_to_string(path).ok();
+        Self {
+            variables: BTreeMap::new(),
+            default_file: None,
+            host_name: read("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()),
+            page_size: page_size(),
+            cgroup_mount: read("/proc/self/mountinfo").and_then(|text| cgroup_mount(&text)),
+        }
+    }
+
+    /// Returns the variables that begin like ours and are not.
+    pub(super) fn unknown_variables(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str).filter(|name| {
+            name.starts_with(ENV_PREFIX)
+                && !SETTINGS.iter().any(|setting| setting.env == *name)
+                && !OTHER_VARIABLES.iter().any(|(other, _)| other == name)
+                && !is_service_link(name)
+        })
+    }
+}
+
+/// Whether Kubernetes makes variables of this form for every Service of the pod's namespace,
+/// so that a Service named `orb8-agent` must not stop an agent beside it.
+fn is_service_link(name: &str) -> bool {
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT")
+        || name.split_once("_PORT_").is_some_and(|(_, rest)| {
+            let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+            digits.len() < rest.len()
+                && ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| digits.starts_with(protocol))
+        })
+}
+
+/// Finds where the whole cgroup v2 hierarchy is mounted, in the text of `/proc/self/mountinfo`.
+///
+/// A mount of a part (`root` other than `/`) shows paths that no cgroup id has from the root.
+fn cgroup_mount(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        let is_cgroup2 = filesystem.split(' ').next() == Some("cgroup2");
+        (is_cgroup2 && root == "/").then(|| unescape(point))
+    })
+}
+
+/// Undoes mountinfo's octal escapes of blanks and backslashes.
+fn unescape(text: &str) -> PathBuf {
+    let plain = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain));
+    Path::new(&plain).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_whole_cgroup2_mount() {
+        let pure = "31 23 0:28 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
+        assert_eq!(cgroup_mount(pure), Some("/sys/fs/cgroup".into()));
+        let hybrid = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+                      32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+                      41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(cgroup_mount(hybrid), Some("/sys/fs/cgroup/unified".into()));
+        let part = "41 31 0:38 /kubepods /mnt/part rw - cgroup2 cgroup2 rw\n\
+                    42 31 0:38 / /mnt/a\\040b rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(cgroup_mount(part), Some("/mnt/a b".into()));
+        assert_eq!(cgroup_mount("32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw\n"), None);
+        assert_eq!(cgroup_mount("\nnonsense\n - \n"), None);
+    }
+
+    #[test]
+    fn only_misspelt_settings_are_unknown() {
+        let names = [
+            "ORB8_LISTEN",
+            "ORB8_CONFIG",
+            "ORB8_AGENT",
+            "ORB8_AGENT_SERVICE_HOST",
+            "ORB8_AGENT_SERVICE_PORT",
+            "ORB8_AGENT_SERVICE_PORT_GRPC",
+            "ORB8_AGENT_PORT",
+            "ORB8_AGENT_PORT_9090_TCP",
+            "ORB8_AGENT_PORT_9090_TCP_ADDR",
+            "ORB8_LISTENN",
+            "ORB8_PORT_NUMBER",
+            "PATH",
+        ];
+        let variables = names.iter().map(|name| ((*name).to_owned(), String::new())).collect();
+        let environment = Environment { variables, ..Environment::default() };
+        let unknown: Vec<&str> = environment.unknown_variables().collect();
+        assert_eq!(unknown, ["ORB8_LISTENN", "ORB8_PORT_NUMBER"]);
+    }
+}

@@ -1,0 +1,157 @@
+//! The one table of settings: flags, environment variables, file keys, help and docs derive from it.
+
+/// One setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Name of the flag without its dashes.
+    pub name: &'static str,
+    /// Environment variable.
+    pub env: &'static str,
+    /// What its value is, as help prints it.
+    pub value: &'static str,
+    /// What holds when nothing sets it.
+    pub default: DefaultValue,
+    /// An environment variable of somebody else's that stands in for ours.
+    pub fallback_env: Option<&'static str>,
+    /// What it does and what is allowed, one or two sentences.
+    pub doc: &'static str,
+}
+
+/// What holds when nothing sets a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultValue {
+    /// This text, parsed as any other value.
+    Text(&'static str),
+    /// Something found at start; the text says what.
+    Found(&'static str),
+    /// Nothing.
+    Unset,
+}
+
+impl Setting {
+    /// Returns the key in the TOML file: `flow_table_size`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.name.replace('-', "_")
+    }
+
+    /// Whether the flag stands for `true` without a value.
+    #[must_use]
+    pub fn is_switch(&self) -> bool {
+        self.value == "BOOL"
+    }
+}
+
+/// What every variable of ours begins with.
+pub const ENV_PREFIX: &str = "ORB8_";
+
+/// Where the settings file is looked for when none is named.
+pub const DEFAULT_FILE: &str = "/etc/orb8/agent.toml";
+
+/// Turns a listener off.
+pub const OFF: &str = "off";
+
+/// Variables that begin with `ORB8_` and are no settings of the agent.
+pub const OTHER_VARIABLES: &[(&str, &str)] = &[
+    ("ORB8_CONFIG", "the settings file, as `--config`"),
+    ("ORB8_AGENT", "the agent that `orb8` talks to, as `--agent`"),
+    ("ORB8_BLESS", "rewrites generated documentation in orb8's own tests"),
+];
+
+// Loopback: without TLS nobody but this machine's users may read its traffic.
+const DEFAULT_LISTEN: DefaultValue = DefaultValue::Text("127.0.0.1:9090");
+// Next to the API's port, as dashboards of orb8 expect it; loopback like the API.
+const DEFAULT_ADMIN_LISTEN: DefaultValue = DefaultValue::Text("127.0.0.1:9091");
+// /run is a tmpfs, so a crash leaves nothing behind a reboot.
+const DEFAULT_SOCKET: DefaultValue = DefaultValue::Text("/run/orb8/agent.sock");
+// Exposing the traffic of a node in clear text is never what someone wants by accident.
+const DEFAULT_INSECURE_LISTEN: DefaultValue = DefaultValue::Text("false");
+// The socket hook where it serves, since it knows owners exactly; the interface hook elsewhere.
+const DEFAULT_ATTACH: DefaultValue = DefaultValue::Text("auto");
+// Two directions of 32k connections between two drains; 41k short connections a second fit with
+// the early drain that a table under pressure asks for. About 11 MiB per generation.
+const DEFAULT_FLOW_TABLE_SIZE: DefaultValue = DefaultValue::Text("65536");
+// 10,000 moments of 104 bytes: a quarter of a second at 41k connections/s, many wake-ups' worth.
+const DEFAULT_RING_BUFFER_SIZE: DefaultValue = DefaultValue::Text("1MiB");
+// Rates read as per-second figures, and a thousand drained flows cost well under a millisecond.
+const DEFAULT_DRAIN_INTERVAL: DefaultValue = DefaultValue::Text("1s");
+// As many as one generation of the kernel's table holds; about 15 MiB when full.
+const DEFAULT_MAX_FLOWS: DefaultValue = DefaultValue::Text("65536");
+// Longer than the 15 s to 30 s of usual keep-alives and scrapes, so those stay one flow.
+const DEFAULT_FLOW_IDLE_TIMEOUT: DefaultValue = DefaultValue::Text("60s");
+// Enough for `--last 100` behind a narrow filter; about 1 MiB.
+const DEFAULT_EVENT_BUFFER: DefaultValue = DefaultValue::Text("4096");
+// A subscriber may stall for a third of a second at 200k events/s; about 14 MiB if one does.
+const DEFAULT_SUBSCRIBER_BUFFER: DefaultValue = DefaultValue::Text("65536");
+const DEFAULT_LOG: DefaultValue = DefaultValue::Text("info");
+// For people; collectors ask for json.
+const DEFAULT_LOG_FORMAT: DefaultValue = DefaultValue::Text("text");
+
+macro_rules! settings {
+    ($($constant:ident = $name:literal $env:literal $value:literal, $default:expr, $fallback:expr, $doc:literal;)*) => {
+        $(
+            #[doc = concat!("`--", $name, "`: ", $doc)]
+            pub const $constant: Setting = Setting {
+                name: $name,
+                env: $env,
+                value: $value,
+                default: $default,
+                fallback_env: $fallback,
+                doc: $doc,
+            };
+        )*
+
+        /// Every setting, in the order of help and docs.
+        pub const SETTINGS: &[Setting] = &[$($constant),*];
+    };
+}
+
+settings! {
+    LISTEN = "listen" "ORB8_LISTEN" "ADDRESS", DEFAULT_LISTEN, None,
+        "Address and port of the gRPC API, or `off`. Without TLS only a loopback address is accepted, \
+         unless `insecure-listen` is set.";
+    INSECURE_LISTEN = "insecure-listen" "ORB8_INSECURE_LISTEN" "BOOL", DEFAULT_INSECURE_LISTEN, None,
+        "Lets the gRPC API listen on any address without TLS: everyone who reaches it reads all flows.";
+    ADMIN_LISTEN = "admin-listen" "ORB8_ADMIN_LISTEN" "ADDRESS", DEFAULT_ADMIN_LISTEN, None,
+        "Address and port of `/metrics`, `/livez` and `/readyz`, or `off`.";
+    SOCKET = "socket" "ORB8_SOCKET" "PATH", DEFAULT_SOCKET, None,
+        "Path of the gRPC API's unix socket, or `off`. Only the agent's user can connect.";
+    TLS_CERT = "tls-cert" "ORB8_TLS_CERT" "PATH", DefaultValue::Unset, None,
+        "PEM file with the certificate chain of the gRPC API. Needs `tls-key`.";
+    TLS_KEY = "tls-key" "ORB8_TLS_KEY" "PATH", DefaultValue::Unset, None,
+        "PEM file with the private key of `tls-cert`.";
+    TLS_CLIENT_CA = "tls-client-ca" "ORB8_TLS_CLIENT_CA" "PATH", DefaultValue::Unset, None,
+        "PEM file with the authorities that client certificates must come from. Turns mTLS on.";
+    ATTACH = "attach" "ORB8_ATTACH" "HOOK", DEFAULT_ATTACH, None,
+        "Where flows are counted: `cgroup` (sockets), `tc` (interfaces), `both`, or `auto`.";
+    INTERFACES = "interfaces" "ORB8_INTERFACES" "NAMES", DefaultValue::Unset, None,
+        "Interfaces of the interface hook, comma-separated, `*` for any text. Unset: every one that is up.";
+    EXCLUDE_INTERFACES = "exclude-interfaces" "ORB8_EXCLUDE_INTERFACES" "NAMES", DefaultValue::Unset, None,
+        "Interfaces that the interface hook leaves out, comma-separated, `*` for any text.";
+    CGROUP_ROOT = "cgroup-root" "ORB8_CGROUP_ROOT" "PATH", DefaultValue::Found("the cgroup v2 mount"), None,
+        "Root of the cgroup v2 hierarchy: where the socket hook is attached and owners are looked up.";
+    FLOW_TABLE_SIZE = "flow-table-size" "ORB8_FLOW_TABLE_SIZE" "FLOWS", DEFAULT_FLOW_TABLE_SIZE, None,
+        "Flows that the kernel's table holds between two drains, 1024 to 4194304. It has two generations \
+         of this size.";
+    RING_BUFFER_SIZE = "ring-buffer-size" "ORB8_RING_BUFFER_SIZE" "BYTES", DEFAULT_RING_BUFFER_SIZE, None,
+        "Size of the ring buffer for moments, in bytes or as `512KiB` or `1MiB`: a power of two and a \
+         multiple of the page size, at most 32MiB.";
+    DRAIN_INTERVAL = "drain-interval" "ORB8_DRAIN_INTERVAL" "DURATION", DEFAULT_DRAIN_INTERVAL, None,
+        "How often the kernel's counters are read, 100ms to 60s.";
+    MAX_FLOWS = "max-flows" "ORB8_MAX_FLOWS" "FLOWS", DEFAULT_MAX_FLOWS, None,
+        "Flows that the agent keeps, 1024 to 4194304. When there are more, ended ones and then those \
+         idle for longest make room; their counts stay in the totals.";
+    FLOW_IDLE_TIMEOUT = "flow-idle-timeout" "ORB8_FLOW_IDLE_TIMEOUT" "DURATION", DEFAULT_FLOW_IDLE_TIMEOUT, None,
+        "A flow without packets for this long has ended, 1s to 24h.";
+    EVENT_BUFFER = "event-buffer" "ORB8_EVENT_BUFFER" "EVENTS", DEFAULT_EVENT_BUFFER, None,
+        "Recent events kept for subscribers that ask for the last ones, 0 to 1048576.";
+    SUBSCRIBER_BUFFER = "subscriber-buffer" "ORB8_SUBSCRIBER_BUFFER" "EVENTS", DEFAULT_SUBSCRIBER_BUFFER, None,
+        "Events that a subscriber may fall behind before it loses some and is told how many, 1024 to \
+         16777216.";
+    NODE_NAME = "node-name" "ORB8_NODE_NAME" "NAME", DefaultValue::Found("the host name"), Some("NODE_NAME"),
+        "Name of this node in answers.";
+    LOG = "log" "ORB8_LOG" "FILTER", DEFAULT_LOG, Some("RUST_LOG"),
+        "What is logged: `error`, `warn`, `info`, `debug`, `trace`, or per module as in `info,orb8_agent=debug`.";
+    LOG_FORMAT = "log-format" "ORB8_LOG_FORMAT" "FORMAT", DEFAULT_LOG_FORMAT, None,
+        "How log lines read: `text` or `json`.";
+}

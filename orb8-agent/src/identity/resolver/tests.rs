@@ -1,0 +1,178 @@
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::identity::Runtime;
+
+const ID: &str = "7f3c1a9be2d84460a5c1f0e9d8b7a695847362514f3e2d1c0b9a8f7e6d5c4b3a";
+const UID: &str = "3f2b7c1e-9d4a-4c55-8e0b-1a2b3c4d5e6f";
+
+/// A tree of directories in the place of cgroupfs, and one in the place of `/`.
+struct Node {
+    cgroups: TempDir,
+    files: TempDir,
+    start: Instant,
+}
+
+impl Node {
+    fn new() -> Self {
+        let temporary = || tempfile::tempdir().unwrap();
+        Self { cgroups: temporary(), files: temporary(), start: Instant::now() }
+    }
+
+    fn resolver(&self) -> Resolver {
+        let cgroup_root = Some(self.cgroups.path().to_owned());
+        Resolver::new(ResolverConfig { cgroup_root, files: self.files.path().to_owned() })
+    }
+
+    /// Makes a cgroup and returns its id.
+    fn cgroup(&self, path: &str) -> u64 {
+        let path = self.cgroups.path().join(path);
+        fs::create_dir_all(&path).unwrap();
+        fs::metadata(path).unwrap().ino()
+    }
+
+    fn write(&self, root: &Path, file: &str, text: &str) {
+        let path = root.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn after(&self, milliseconds: u64) -> Instant {
+        self.start + Duration::from_millis(milliseconds)
+    }
+}
+
+#[test]
+fn a_pod_has_all_its_names() {
+    let node = Node::new();
+    let id = node.cgroup(&format!("kubepods/burstable/pod{UID}/{ID}"));
+    node.write(
+        node.files.path(),
+        &format!("run/containerd/io.containerd.runtime.v2.task/k8s.io/{ID}/config.json"),
+        r#"{"annotations":{"io.kubernetes.cri.container-name":"trainer",
+            "io.kubernetes.cri.sandbox-name":"bert-0","io.kubernetes.cri.sandbox-namespace":"ml"}}"#,
+    );
+    let mut resolver = node.resolver();
+    let workload = resolver.resolve(id, node.start).unwrap();
+    let expected = Workload {
+        namespace: Some("ml".into()),
+        pod: Some("bert-0".into()),
+        pod_uid: Some(UID.into()),
+        container: Some("trainer".into()),
+        container_id: Some(ID.into()),
+        runtime: Some(Runtime::Containerd),
+        unit: None,
+        cgroup_path: format!("/kubepods/burstable/pod{UID}/{ID}"),
+        process: None,
+    };
+    assert_eq!(*workload, expected);
+    assert!(Arc::ptr_eq(&workload, &resolver.resolve(id, node.start).unwrap()), "shared");
+    let pause = node.cgroup(&format!("kubepods/burstable/pod{UID}/{}", ID.replace('7', "8")));
+    resolver.resolve(pause, node.after(5_000)).unwrap();
+    assert_eq!((resolver.workloads(), resolver.pods()), (2, 1));
+    assert_eq!(resolver.problem(), None);
+}
+
+#[test]
+fn a_container_without_a_name_is_called_by_its_short_id() {
+    let node = Node::new();
+    let id = node.cgroup(&format!("docker/{ID}"));
+    let workload = node.resolver().resolve(id, node.start).unwrap();
+    assert_eq!((workload.container.as_deref(), workload.runtime), (None, Some(Runtime::Docker)));
+    assert_eq!(workload.container_label(), Some("7f3c1a9be2d8"));
+}
+
+#[test]
+fn a_cgroup_of_nobody_is_called_by_its_first_process() {
+    let node = Node::new();
+    let id = node.cgroup("jobs/one");
+    node.write(node.cgroups.path(), "jobs/one/cgroup.procs", "0\n4711\n4712\n");
+    node.write(node.files.path(), "proc/4711/comm", "iperf3\n");
+    let unit = node.cgroup("system.slice/sshd.service");
+    node.write(node.cgroups.path(), "system.slice/sshd.service/cgroup.procs", "4711\n");
+    let mut resolver = node.resolver();
+    let workload = resolver.resolve(id, node.start).unwrap();
+    assert_eq!(workload.process.as_deref(), Some("iperf3"));
+    assert_eq!((workload.unit.as_deref(), workload.cgroup_path.as_str()), (None, "/jobs/one"));
+    let workload = resolver.resolve(unit, node.start).unwrap();
+    assert_eq!((workload.unit.as_deref(), workload.process.as_deref()), (Some("sshd.service"), None));
+}
+
+#[test]
+fn the_root_is_everyones() {
+    let node = Node::new();
+    node.write(node.cgroups.path(), "cgroup.procs", "1\n");
+    node.write(node.files.path(), "proc/1/comm", "init\n");
+    let id = fs::metadata(node.cgroups.path()).unwrap().ino();
+    let workload = node.resolver().resolve(id, node.start).unwrap();
+    assert_eq!(*workload, Workload { cgroup_path: "/".into(), ..Workload::default() });
+}
+
+#[test]
+fn new_cgroups_are_found_by_the_next_walk_that_may_be_made() {
+    let node = Node::new();
+    let mut resolver = node.resolver();
+    resolver.refresh(node.start);
+    let id = node.cgroup("system.slice/new.service");
+    assert_eq!(resolver.resolve(id, node.after(100)), None, "the last walk was just now");
+    assert!(resolver.resolve(id, node.after(5_000)).is_some());
+    assert_eq!(resolver.resolve(0, node.after(5_000)), None);
+}
+
+#[test]
+fn an_id_without_a_directory_does_not_walk_again_and_again() {
+    let node = Node::new();
+    let mut resolver = node.resolver();
+    assert_eq!(resolver.resolve(u64::MAX, node.start), None);
+    assert_eq!(resolver.resolve(u64::MAX, node.after(5_000)), None);
+    assert_eq!(resolver.walks, 1);
+    assert_eq!(resolver.resolve(u64::MAX, node.after(10_001)), None);
+    assert_eq!(resolver.walks, 2, "it is looked for again at last");
+    assert_eq!(resolver.resolve(u64::MAX - 1, node.after(20_000)), None);
+    assert_eq!(resolver.walks, 3, "another id is another question");
+}
+
+#[test]
+fn a_vanished_cgroup_keeps_its_owner_for_a_minute() {
+    let node = Node::new();
+    let id = node.cgroup("system.slice/job.service");
+    let mut resolver = node.resolver();
+    resolver.refresh(node.start);
+    fs::remove_dir(node.cgroups.path().join("system.slice/job.service")).unwrap();
+    resolver.refresh(node.after(10_000));
+    let unit = |resolver: &mut Resolver, at| {
+        resolver.resolve(id, at).and_then(|workload| workload.unit.clone())
+    };
+    assert_eq!(unit(&mut resolver, node.after(10_000)).as_deref(), Some("job.service"));
+    resolver.refresh(node.after(60_000));
+    assert_eq!(unit(&mut resolver, node.after(60_000)).as_deref(), Some("job.service"));
+    resolver.refresh(node.after(80_000));
+    assert_eq!(unit(&mut resolver, node.after(80_000)), None);
+}
+
+#[test]
+fn without_cgroups_the_reason_is_there() {
+    let mut resolver = Resolver::new(ResolverConfig::new(None));
+    assert_eq!(resolver.resolve(5, Instant::now()), None);
+    assert!(resolver.problem().unwrap().contains("--cgroup-root"));
+
+    let mut resolver = Resolver::new(ResolverConfig::new(Some("/nonexistent/cgroup".into())));
+    assert_eq!(resolver.resolve(5, Instant::now()), None);
+    assert!(resolver.problem().unwrap().contains("/nonexistent/cgroup"), "{:?}", resolver.problem());
+}
+
+#[test]
+fn this_machines_own_cgroups_resolve() {
+    let Some(root) = crate::config::Environment::of_machine().cgroup_mount else {
+        eprintln!("skipped: no cgroup v2 hierarchy is mounted here");
+        return;
+    };
+    let id = fs::metadata(&root).unwrap().ino();
+    let mut resolver = Resolver::new(ResolverConfig::new(Some(root)));
+    let workload = resolver.resolve(id, Instant::now()).unwrap();
+    assert_eq!(workload.cgroup_path, "/");
+}

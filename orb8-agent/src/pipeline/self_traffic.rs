@@ -1,0 +1,94 @@
+//! Which flows are the agent's own API traffic.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use orb8_common::flow::FlowKey;
+use orb8_proto::filter::End;
+
+use crate::event::FlowSample;
+use crate::identity::Workload;
+use crate::store::local_end;
+
+const TCP: u8 = 6;
+
+/// This host's addresses, kept up to date by whoever watches them. Cloning shares them.
+#[derive(Clone, Debug, Default)]
+pub struct LocalAddresses(Arc<RwLock<HashSet<IpAddr>>>);
+
+impl LocalAddresses {
+    /// Replaces the addresses.
+    pub fn set(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let addresses = addresses.into_iter().map(|address| address.to_canonical()).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// Whether the address is one of this host's. Loopback always is.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let known = || self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&address);
+        address.is_loopback() || known()
+    }
+}
+
+/// Recognises the agent's own API traffic.
+#[derive(Debug)]
+pub(super) struct SelfTraffic {
+    addresses: LocalAddresses,
+    ports: Vec<u16>,
+    cgroup_id: Option<u64>,
+}
+
+impl SelfTraffic {
+    pub(super) fn new(addresses: LocalAddresses, cgroup_id: Option<u64>) -> Self {
+        Self { addresses, ports: Vec::new(), cgroup_id }
+    }
+
+    /// Tells which ports the agent listens on.
+    pub(super) fn set_ports(&mut self, ports: Vec<u16>) {
+        self.ports = ports;
+    }
+
+    /// Whether one end of the flow is a listener of the agent's.
+    ///
+    /// Where that end is the local one, its cgroup decides: somebody else may use the same port in
+    /// another network namespace. Seen from the other end, an address of this host has to do; but
+    /// loopback is everybody's, and a container's is not this host's.
+    pub(super) fn includes(&self, sample: &FlowSample, subject: Option<&Workload>) -> bool {
+        if sample.key.protocol != TCP || self.ports.is_empty() {
+            return false;
+        }
+        let local = local_end(&sample.key, sample.cgroup_id);
+        End::BOTH.into_iter().any(|end| {
+            let (address, port) = address_of(&sample.key, end);
+            if !self.ports.contains(&port) || !self.addresses.contains(address) {
+                return false;
+            }
+            let is_own = self.cgroup_id.is_some_and(|own| own == sample.cgroup_id);
+            let in_container = subject.is_some_and(|owner| owner.container_id.is_some());
+            match local {
+                Some(local) if local == end => is_own,
+                _ => is_own || !(address.is_loopback() && in_container),
+            }
+        })
+    }
+}
+
+fn address_of(key: &FlowKey, end: End) -> (IpAddr, u16) {
+    let (address, port) = match end {
+        End::Source => (key.source_addr, key.source_port),
+        End::Destination => (key.destination_addr, key.destination_port),
+    };
+    (IpAddr::from(Ipv6Addr::from(address)).to_canonical(), port)
+}
+
+/// Returns the id of this process's cgroup, where the hierarchy is mounted at `mount`.
+pub(super) fn own_cgroup_id(mount: &Path) -> Option<u64> {
+    let memberships = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = memberships.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(fs::metadata(mount.join(path)).ok()?.ino())
+}

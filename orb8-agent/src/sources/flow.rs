@@ -1,0 +1,247 @@
+//! The `flow` source: the kernel's flow records become [`Event`]s.
+//!
+//! ```text
+//! ring ──(AsyncFd, rests between reads)──▶ moments ─┐
+//! tables, sockets ──(timer, or pressure)──▶ counts ─┴─▶ pipeline
+//! ```
+
+mod convert;
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use orb8_common::flow::Counter;
+use tokio::{io::unix::AsyncFd, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    ebpf::{Drained, EbpfError, FlowObject, RingReader},
+    error::AgentError,
+    event::{Event, Loss, Payload},
+    pipeline::{self, SharedPipeline},
+    status::{BpfRun, KernelCounters, RingStatus, StatusBoard},
+};
+use convert::Converter;
+
+/// The signal's name.
+pub const NAME: &str = "flow";
+
+/// The ring's name in metrics, which the project's dashboards have always used.
+const PROBE: &str = "network";
+
+/// Time between two reads of the ring. The programs wake the reader only when it has read
+/// everything, so this bounds wake-ups at 250 a second, and adds at most this much to a moment's
+/// way to subscribers.
+const REST: Duration = Duration::from_millis(4);
+
+/// Cycles between two readings of the programs' run time, which costs a call per program.
+const RUN_TIME_CYCLES: u32 = 10;
+
+/// The loaded object, shared with who attaches it.
+pub type SharedObject = Arc<Mutex<FlowObject>>;
+
+/// Locks a shared object. A panic elsewhere leaves it usable: the kernel keeps its state.
+pub fn lock(object: &SharedObject) -> MutexGuard<'_, FlowObject> {
+    object.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// See the [module](self).
+pub struct FlowSource {
+    object: SharedObject,
+    ring: AsyncFd<RingReader>,
+    ring_size: u32,
+    interval: Duration,
+    pipeline: SharedPipeline,
+    board: StatusBoard,
+    converter: Converter,
+    drained: Drained,
+    batch: Vec<Event>,
+    counters: [u64; Counter::COUNT],
+    fullest: usize,
+    cycle: u32,
+}
+
+impl FlowSource {
+    /// Takes the ring of a loaded object. Call it within a runtime.
+    ///
+    /// # Errors
+    /// [`AgentError`] when the ring was taken before, or cannot be waited on.
+    pub fn build(
+        object: SharedObject,
+        ring_size: u32,
+        interval: Duration,
+        pipeline: SharedPipeline,
+        board: StatusBoard,
+    ) -> Result<Self, AgentError> {
+        let reader = lock(&object).take_ring().map_err(AgentError::ebpf("read the ring"))?;
+        let ring = reader.wait_on().map_err(AgentError::io("wait for the ring"))?;
+        let map_bytes = lock(&object).map_bytes();
+        board.update(|status| status.map_bytes = map_bytes);
+        Ok(Self {
+            object,
+            ring,
+            ring_size,
+            interval,
+            pipeline,
+            board,
+            converter: Converter::new(Clock::system()),
+            drained: Drained::default(),
+            batch: Vec::new(),
+            counters: [0; Counter::COUNT],
+            fullest: 0,
+            cycle: 0,
+        })
+    }
+
+    /// Delivers until it is cancelled, and then what was counted until that moment.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut timer = tokio::time::interval(self.interval);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rest = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                _ = timer.tick() => self.drain().await,
+                readable = readable(&self.ring, rest.as_mut()) => {
+                    if let Err(error) = readable {
+                        tracing::error!(%error, "the ring cannot be waited on");
+                        tokio::time::sleep(self.interval).await;
+                    }
+                    let pressed = self.read_ring();
+                    rest.as_mut().reset(tokio::time::Instant::now() + REST);
+                    if pressed {
+                        self.drain().await;
+                    }
+                }
+            }
+        }
+        self.read_ring();
+        self.drain().await;
+    }
+
+    /// Takes in what the ring holds. True when the programs ask for a drain.
+    fn read_ring(&mut self) -> bool {
+        let Self { ring, converter, batch, .. } = self;
+        let mut pressed = false;
+        let bytes = ring.get_mut().read(|record| pressed |= converter.ring(record, batch));
+        self.fullest = self.fullest.max(bytes);
+        if !self.batch.is_empty() {
+            pipeline::lock(&self.pipeline).ingest(&mut self.batch);
+        }
+        pressed
+    }
+
+    /// Takes in what was counted since the last drain. Moments come on meanwhile, and are read
+    /// next.
+    async fn drain(&mut self) {
+        let object = Arc::clone(&self.object);
+        let mut drained = std::mem::take(&mut self.drained);
+        let drain = tokio::task::spawn_blocking(move || {
+            let result = lock(&object).drain(&mut drained);
+            (drained, result)
+        });
+        match drain.await {
+            Ok((drained, result)) => {
+                self.drained = drained;
+                if let Err(error) = result {
+                    tracing::error!(error = crate::error::chain(&error), "draining failed");
+                }
+            }
+            Err(error) => tracing::error!(%error, "draining failed"),
+        }
+        self.take_in();
+    }
+
+    fn take_in(&mut self) {
+        let Self { object, converter, drained, batch, .. } = self;
+        {
+            let object = lock(object);
+            converter.drained(drained, |tick| object.monotonic_ns(tick), batch);
+        }
+        drained.clear();
+        if let Err(error) = self.read_counters() {
+            tracing::error!(error = crate::error::chain(&error), "the counters cannot be read");
+        }
+        let mut pipeline = pipeline::lock(&self.pipeline);
+        pipeline.ingest(&mut self.batch);
+        pipeline.end_of_cycle(Instant::now());
+        drop(pipeline);
+        // A burst's memory goes back.
+        self.batch.shrink_to(BATCH_KEPT);
+    }
+
+    fn read_counters(&mut self) -> Result<(), EbpfError> {
+        let object = lock(&self.object);
+        let now = object.counters()?;
+        let run = self.cycle.is_multiple_of(RUN_TIME_CYCLES).then(|| object.run_time());
+        drop(object);
+        self.cycle = self.cycle.wrapping_add(1);
+        let added = |counter: Counter| now[counter as usize] - self.counters[counter as usize];
+        let loss = Loss {
+            packets: added(Counter::LostPackets),
+            bytes: added(Counter::LostBytes),
+            moments: added(Counter::LostMoments),
+        };
+        if loss != Loss::default() {
+            let event =
+                Event { time: self.converter.now(), subject: None, payload: Payload::Loss(loss) };
+            self.batch.push(event);
+        }
+        self.counters = now;
+        let ring = self.ring_status(&now);
+        self.board.update(|status| {
+            status.kernel_counters = kernel_counters(&now, self.converter.undecodable());
+            status.rings = vec![ring];
+            if let Some((run_ns, runs)) = run {
+                status.bpf_run = (runs > 0).then_some(BpfRun { run_ns, runs });
+            }
+        });
+        Ok(())
+    }
+
+    fn ring_status(&mut self, counters: &[u64; Counter::COUNT]) -> RingStatus {
+        let fullest = std::mem::take(&mut self.fullest);
+        RingStatus {
+            probe: PROBE,
+            size_bytes: u64::from(self.ring_size),
+            events: counters[Counter::RingRecords as usize],
+            drops: counters[Counter::LostMoments as usize],
+            utilization: (fullest as f64 / f64::from(self.ring_size)).min(1.0),
+        }
+    }
+}
+
+/// Events whose memory a quiet cycle keeps.
+const BATCH_KEPT: usize = 4096;
+
+/// Waits until the rest is over and the ring has something.
+async fn readable(
+    ring: &AsyncFd<RingReader>,
+    rest: std::pin::Pin<&mut tokio::time::Sleep>,
+) -> io::Result<()> {
+    if !rest.is_elapsed() {
+        rest.await;
+    }
+    // What comes after this is signalled again, and what came before is read next.
+    ring.readable().await?.clear_ready();
+    Ok(())
+}
+
+fn kernel_counters(counters: &[u64; Counter::COUNT], undecodable: u64) -> KernelCounters {
+    let of = |counter: Counter| counters[counter as usize];
+    KernelCounters {
+        lost_packets: of(Counter::LostPackets),
+        lost_bytes: of(Counter::LostBytes),
+        lost_moments: of(Counter::LostMoments) + undecodable,
+        other_packets: of(Counter::OtherPackets),
+        other_bytes: of(Counter::OtherBytes),
+        malformed_packets: of(Counter::MalformedPackets),
+        malformed_bytes: of(Counter::MalformedBytes),
+        owned_packets: of(Counter::OwnedPackets),
+        owned_bytes: of(Counter::OwnedBytes),
+    }
+}

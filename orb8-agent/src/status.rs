@@ -1,0 +1,162 @@
+//! What the engine knows about itself: written by the engine, read by the API, `/readyz`,
+//! `/metrics` and `orb8 diagnose`.
+
+use std::sync::{Arc, RwLock};
+
+/// One board, many readers. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct StatusBoard(Arc<RwLock<EngineStatus>>);
+
+impl StatusBoard {
+    /// Changes the status in place.
+    pub fn update(&self, change: impl FnOnce(&mut EngineStatus)) {
+        change(&mut self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    /// Returns a copy.
+    #[must_use]
+    pub fn read(&self) -> EngineStatus {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+/// See the message of the same name in `agent.proto` for what each part means.
+#[derive(Clone, Debug, Default)]
+pub struct EngineStatus {
+    /// Kernel release, as `uname -r` prints it.
+    pub kernel: String,
+    /// One row per source, whether it runs or not.
+    pub sources: Vec<SourceStatus>,
+    /// `None` until the flow source has attached.
+    pub attachment: Option<Attachment>,
+    /// The preflight table.
+    pub checks: Vec<Check>,
+    /// What the kernel side counted outside flows.
+    pub kernel_counters: KernelCounters,
+    /// One row per ring.
+    pub rings: Vec<RingStatus>,
+    /// Memory that the kernel reports for the maps, bytes.
+    pub map_bytes: u64,
+    /// Program run time and count; only where `kernel.bpf_stats_enabled` is set.
+    pub bpf_run: Option<BpfRun>,
+}
+
+/// A source and whether it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// The signal's name.
+    pub name: &'static str,
+    /// Whether it runs.
+    pub state: SourceState,
+}
+
+/// Whether a source runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceState {
+    /// It delivers.
+    Running,
+    /// It cannot, and says why and what to do.
+    Skipped {
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+/// Where the flow programs are attached, and why there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attachment {
+    /// What the configuration asked for.
+    pub requested: &'static str,
+    /// What is in force.
+    pub in_force: &'static str,
+    /// Why.
+    pub reason: String,
+    /// Cgroup of the socket hook.
+    pub cgroup_root: Option<String>,
+    /// Interfaces of the interface hook.
+    pub interfaces: Vec<AttachedInterface>,
+    /// Whether connected sockets count in their own storage.
+    pub socket_storage: bool,
+}
+
+/// One interface with the programs on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachedInterface {
+    /// Interface index.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// `tcx` or `clsact`.
+    pub mechanism: &'static str,
+}
+
+/// One row of the preflight table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// What was found.
+    pub state: CheckState,
+    /// One line.
+    pub detail: String,
+    /// What to do, where something can be done.
+    pub remedy: Option<String>,
+}
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckState {
+    /// It is there.
+    Ok,
+    /// It is not there; something else serves.
+    Absent,
+    /// It is not there and nothing else serves.
+    Failed,
+}
+
+/// Per-CPU counters of the programs, summed. Totals since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelCounters {
+    /// In no table and no ring record.
+    pub lost_packets: u64,
+    /// Their IP bytes.
+    pub lost_bytes: u64,
+    /// Moments that the ring had no room for.
+    pub lost_moments: u64,
+    /// Frames that are not IP.
+    pub other_packets: u64,
+    /// Their bytes behind the link header.
+    pub other_bytes: u64,
+    /// IP packets whose header does not parse.
+    pub malformed_packets: u64,
+    /// Their IP bytes.
+    pub malformed_bytes: u64,
+    /// Packets that the interface hook left to the socket hook.
+    pub owned_packets: u64,
+    /// Their IP bytes.
+    pub owned_bytes: u64,
+}
+
+/// One ring buffer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RingStatus {
+    /// The probe's name, as the metrics label has it (`network`).
+    pub probe: &'static str,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// Records that the ring took, since start.
+    pub events: u64,
+    /// Records that it had no room for, since start.
+    pub drops: u64,
+    /// Fullest state seen in the last interval, 0 to 1.
+    pub utilization: f64,
+}
+
+/// Sums over the programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BpfRun {
+    /// Nanoseconds.
+    pub run_ns: u64,
+    /// Runs.
+    pub runs: u64,
+}

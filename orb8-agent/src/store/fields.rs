@@ -1,0 +1,151 @@
+//! A held flow as filters see it.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use hashbrown::HashMap;
+use orb8_common::flow::{DIRECTION_EGRESS, HOOK_INTERFACE, KEY_FRAGMENT};
+use orb8_proto::filter::{End, FlowFields};
+use orb8_proto::v1::{Direction, Protocol};
+
+use super::Flow;
+use crate::identity::Workload;
+
+/// IP protocol numbers.
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+const SCTP: u8 = 132;
+
+/// Names of the interfaces that the interface hook is on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceNames(HashMap<u32, Box<str>>);
+
+impl InterfaceNames {
+    /// Returns the name of an interface of this host.
+    #[must_use]
+    pub fn get(&self, index: u32) -> Option<&str> {
+        self.0.get(&index).map(|name| &**name)
+    }
+}
+
+impl<'a> FromIterator<(u32, &'a str)> for InterfaceNames {
+    fn from_iter<T: IntoIterator<Item = (u32, &'a str)>>(names: T) -> Self {
+        Self(names.into_iter().map(|(index, name)| (index, name.into())).collect())
+    }
+}
+
+/// A flow with what it takes to name its parts.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowView<'a> {
+    /// The flow.
+    pub flow: &'a Flow,
+    /// Names of interfaces.
+    pub interfaces: &'a InterfaceNames,
+}
+
+impl<'a> FlowView<'a> {
+    /// Returns the owner of one end.
+    #[must_use]
+    pub fn workload(&self, end: End) -> Option<&'a Workload> {
+        let is_local = self.flow.local_end() == Some(end);
+        self.flow.subject.as_deref().filter(|_| is_local)
+    }
+
+    /// Returns the address of one end as it is in the key.
+    #[must_use]
+    pub fn raw_ip(&self, end: End) -> [u8; 16] {
+        match end {
+            End::Source => self.flow.key.source_addr,
+            End::Destination => self.flow.key.destination_addr,
+        }
+    }
+
+    /// Whether the two port fields of the key are ports.
+    #[must_use]
+    pub fn has_ports(&self) -> bool {
+        matches!(self.flow.key.protocol, TCP | UDP | SCTP) && !self.is_fragment()
+    }
+
+    /// Whether the two port fields of the key are an ICMP type and code.
+    #[must_use]
+    pub fn has_icmp_type(&self) -> bool {
+        matches!(self.flow.key.protocol, ICMP | ICMPV6) && !self.is_fragment()
+    }
+
+    /// Whether it is what is left of a packet whose first fragment was not seen.
+    #[must_use]
+    pub fn is_fragment(&self) -> bool {
+        self.flow.key.flags & KEY_FRAGMENT != 0
+    }
+}
+
+impl FlowFields for FlowView<'_> {
+    fn ip(&self, end: End) -> Option<IpAddr> {
+        Some(IpAddr::from(Ipv6Addr::from(self.raw_ip(end))).to_canonical())
+    }
+
+    fn port(&self, end: End) -> Option<u16> {
+        let port = match end {
+            End::Source => self.flow.key.source_port,
+            End::Destination => self.flow.key.destination_port,
+        };
+        self.has_ports().then_some(port)
+    }
+
+    fn namespace(&self, end: End) -> Option<&str> {
+        self.workload(end)?.namespace.as_deref()
+    }
+
+    fn pod(&self, end: End) -> Option<&str> {
+        self.workload(end)?.pod.as_deref()
+    }
+
+    fn container(&self, end: End) -> Option<&str> {
+        self.workload(end)?.container_label()
+    }
+
+    fn container_id(&self, end: End) -> Option<&str> {
+        self.workload(end)?.container_id.as_deref()
+    }
+
+    fn unit(&self, end: End) -> Option<&str> {
+        self.workload(end)?.unit.as_deref()
+    }
+
+    fn protocol(&self) -> Protocol {
+        protocol_of(self.flow.key.protocol)
+    }
+
+    fn direction(&self) -> Direction {
+        direction_of(self.flow.key.direction)
+    }
+
+    /// Only at the interface hook: the index that a socket saw may be of another namespace.
+    fn interface(&self) -> Option<&str> {
+        let is_hosts = self.flow.key.hook == HOOK_INTERFACE;
+        self.interfaces.get(self.flow.ifindex).filter(|_| is_hosts)
+    }
+}
+
+/// Returns the enum of an IP protocol number.
+#[must_use]
+pub fn protocol_of(number: u8) -> Protocol {
+    match number {
+        TCP => Protocol::Tcp,
+        UDP => Protocol::Udp,
+        ICMP => Protocol::Icmp,
+        ICMPV6 => Protocol::Icmpv6,
+        SCTP => Protocol::Sctp,
+        _ => Protocol::Other,
+    }
+}
+
+/// Returns the enum of a key's direction.
+#[must_use]
+pub fn direction_of(direction: u8) -> Direction {
+    match direction {
+        DIRECTION_EGRESS => Direction::Egress,
+        _ => Direction::Ingress,
+    }
+}

@@ -1,0 +1,253 @@
+//! `orb8 flows`: the flows that an agent holds, or those of the next seconds where there is none.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::Duration;
+
+use orb8_proto::columns::{Row, View};
+use orb8_proto::units;
+use orb8_proto::v1::{Flow, Lost, LostSource, QueryFlowsRequest, QueryFlowsResponse};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::Shape;
+use crate::args::{FlowsArgs, GlobalArgs};
+use crate::connection::{Connection, Fallback};
+use crate::console::Console;
+use crate::error::{CliError, Exit};
+use crate::output::flow::{FlowObject, LostObject};
+use crate::output::{Machine, report};
+use crate::time::now_ns;
+
+/// How long the engine counts where it has just been started.
+const STANDALONE_DURATION: Duration = Duration::from_secs(3);
+
+pub(super) async fn run(
+    global: &GlobalArgs,
+    args: &FlowsArgs,
+    console: &mut Console,
+) -> Result<Exit, CliError> {
+    let mut connection = Connection::open(global, Fallback::Engine(&args.engine), console).await?;
+    let result = if args.watch {
+        watch(&mut connection, global, args, console).await
+    } else {
+        once(&mut connection, global, args, console).await
+    };
+    connection.close().await;
+    result.map(|()| Exit::Success)
+}
+
+async fn once(
+    connection: &mut Connection,
+    global: &GlobalArgs,
+    args: &FlowsArgs,
+    console: &mut Console,
+) -> Result<(), CliError> {
+    let standalone = connection.is_standalone();
+    let duration = args
+        .duration
+        .or_else(|| standalone.then_some(STANDALONE_DURATION));
+    let mut since = args.since.map(|since| since.unix_ns());
+    if let Some(duration) = duration {
+        if standalone {
+            let duration = units::duration(duration);
+            console.note(&format!(
+                "no agent here: counting in this process for {duration}"
+            ));
+        }
+        since = since.or_else(|| Some(now_ns()));
+        let interrupt = console.interrupt.clone();
+        tokio::select! {
+            () = sleep(duration) => {}
+            () = interrupt.cancelled() => {}
+        }
+    }
+    let answer = query(connection, args, since).await?;
+    match Shape::of(global.output) {
+        Shape::Machine(machine) => print_objects(machine, &answer, console)?,
+        Shape::Human { wide } => {
+            let text = lines(&answer, args, wide, None, console);
+            console.out.write_all(text.as_bytes())?;
+            note_rest(&answer, console);
+        }
+    }
+    Ok(())
+}
+
+/// Prints again and again: in place on a terminal, else one after the other.
+async fn watch(
+    connection: &mut Connection,
+    global: &GlobalArgs,
+    args: &FlowsArgs,
+    console: &mut Console,
+) -> Result<(), CliError> {
+    let interrupt = console.interrupt.clone();
+    let end = args.duration.map(|duration| Instant::now() + duration);
+    let shape = Shape::of(global.output);
+    let in_place = console.terminal.is_some() && matches!(shape, Shape::Human { .. });
+    if in_place {
+        console.out.write_all(HIDE_CURSOR_AND_CLEAR.as_bytes())?;
+    }
+    let mut ticks = tokio::time::interval(args.interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let result = loop {
+        tokio::select! {
+            biased;
+            () = interrupt.cancelled() => break Ok(()),
+            () = reached(end) => break Ok(()),
+            _ = ticks.tick() => {}
+        }
+        let since = args.since.map(|since| since.unix_ns());
+        let printed = match query(connection, args, since).await {
+            Ok(answer) => frame(&answer, args, shape, in_place, console),
+            Err(error) => Err(error),
+        };
+        if printed.is_err() {
+            break printed;
+        }
+    };
+    if in_place {
+        console.out.write_all(SHOW_CURSOR.as_bytes())?;
+        console.out.flush()?;
+    }
+    result
+}
+
+const HIDE_CURSOR_AND_CLEAR: &str = "\x1b[?25l\x1b[2J";
+const SHOW_CURSOR: &str = "\x1b[?25h";
+const HOME: &str = "\x1b[H";
+const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_BELOW: &str = "\x1b[J";
+
+fn frame(
+    answer: &QueryFlowsResponse,
+    args: &FlowsArgs,
+    shape: Shape,
+    in_place: bool,
+    console: &mut Console,
+) -> Result<(), CliError> {
+    match shape {
+        Shape::Machine(machine) => print_objects(machine, answer, console)?,
+        Shape::Human { wide } if !in_place => {
+            let text = lines(answer, args, wide, None, console);
+            writeln!(console.out, "{text}")?;
+        }
+        Shape::Human { wide } => {
+            console.measure();
+            // The last line stays empty, so that nothing scrolls.
+            let rows = console
+                .terminal
+                .map(|terminal| usize::from(terminal.height).saturating_sub(1));
+            let text = lines(answer, args, wide, rows, console);
+            let mut screen = String::from(HOME);
+            for line in text.lines() {
+                // Writing to a String cannot fail.
+                let _ = write!(screen, "{line}{CLEAR_LINE}\r\n");
+            }
+            screen.push_str(CLEAR_BELOW);
+            console.out.write_all(screen.as_bytes())?;
+        }
+    }
+    console.out.flush()?;
+    Ok(())
+}
+
+async fn query(
+    connection: &mut Connection,
+    args: &FlowsArgs,
+    since: Option<u64>,
+) -> Result<QueryFlowsResponse, CliError> {
+    let request = connection.request(QueryFlowsRequest {
+        include: args.filters.include.clone(),
+        exclude: args.filters.exclude.clone(),
+        sort_by: args.sort_by().into(),
+        ascending: args.ascending,
+        limit: args.limit(),
+        start_time_ns: since,
+        end_time_ns: None,
+        include_self_traffic: args.show.include_self,
+    });
+    let answer = connection.client.query_flows(request).await;
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| connection.error(&status))
+}
+
+fn print_objects(
+    machine: Machine,
+    answer: &QueryFlowsResponse,
+    console: &mut Console,
+) -> Result<(), CliError> {
+    for flow in &answer.flows {
+        machine.write(&mut console.out, &FlowObject::new(flow))?;
+    }
+    let accounting = answer.accounting.unwrap_or_default();
+    if let Some(lost) = LostObject::of_accounting(&accounting) {
+        machine.write(&mut console.out, &lost)?;
+    }
+    Ok(())
+}
+
+/// Renders the table, and the loss where there is any, in at most so many lines.
+fn lines(
+    answer: &QueryFlowsResponse,
+    args: &FlowsArgs,
+    wide: bool,
+    rows: Option<usize>,
+    console: &Console,
+) -> String {
+    let view = if wide { View::FlowsWide } else { View::Flows };
+    let mut table = super::table(view, &args.show, console);
+    let lost = lost_line(answer, console.colors);
+    let around = 1 + usize::from(lost.is_some());
+    let shown = rows.map_or(usize::MAX, |rows| rows.saturating_sub(around));
+    let flows: &[Flow] = &answer.flows[..answer.flows.len().min(shown)];
+    let cells: Vec<_> = flows
+        .iter()
+        .map(|flow| table.cells(&Row { flow, event: None }))
+        .collect();
+    for row in &cells {
+        table.admit(row);
+    }
+    let mut text = table.header();
+    text.push('\n');
+    for row in &cells {
+        text.push_str(&table.line(row));
+        text.push('\n');
+    }
+    if let Some(lost) = lost {
+        text.push_str(&lost);
+        text.push('\n');
+    }
+    text
+}
+
+fn lost_line(answer: &QueryFlowsResponse, colors: bool) -> Option<String> {
+    let accounting = answer
+        .accounting
+        .filter(|accounting| accounting.lost_packets > 0)?;
+    let lost = Lost {
+        source: LostSource::Kernel.into(),
+        events: 0,
+        packets: accounting.lost_packets,
+        bytes: accounting.lost_bytes,
+    };
+    Some(report::lost(&lost, colors))
+}
+
+fn note_rest(answer: &QueryFlowsResponse, console: &mut Console) {
+    let shown = u64::try_from(answer.flows.len()).unwrap_or(u64::MAX);
+    if shown == 0 {
+        console.note("no flows match");
+    } else if answer.total_matched > shown {
+        let (shown, all) = (units::count(shown), units::count(answer.total_matched));
+        console.note(&format!("{shown} of {all} flows; --limit shows more"));
+    }
+}
+
+/// Waits for the time, forever where there is none.
+async fn reached(end: Option<Instant>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,110 @@
+//! What ends a command, and the exit status that says so.
+
+use std::io;
+use std::process::ExitCode;
+
+use tonic::{Code, Status};
+
+/// Exit status; the numbers are those of `sysexits.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Success = 0,
+    /// Something else went wrong.
+    Failure = 1,
+    /// `EX_USAGE`: a flag or setting is wrong.
+    Usage = 64,
+    /// `EX_UNAVAILABLE`: no agent answers.
+    Unavailable = 69,
+    /// `EX_NOPERM`: privileges are missing.
+    NoPermission = 77,
+}
+
+impl Exit {
+    /// Every status with what it means, for docs.
+    #[cfg(test)]
+    pub(crate) const TABLE: [(Self, &'static str); 5] = [
+        (
+            Self::Success,
+            "done; interrupted or out of readers counts as done",
+        ),
+        (Self::Failure, "failed; a failed check of `diagnose`"),
+        (Self::Usage, "a flag or setting is wrong"),
+        (Self::Unavailable, "no agent answers"),
+        (Self::NoPermission, "privileges are missing"),
+    ];
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// A combination of flags that makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// No agent answers, or it went away.
+    #[error("{problem}\n  {remedy}")]
+    Unavailable {
+        /// Who does not answer, and why.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Privileges are missing.
+    #[error("{problem}\n  {remedy}")]
+    NoPermission {
+        /// Which.
+        problem: String,
+        /// How to get them.
+        remedy: String,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+    /// Standard output does not take any more.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    pub(crate) const fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::Unavailable { .. } => Exit::Unavailable,
+            Self::NoPermission { .. } => Exit::NoPermission,
+            Self::Failed(_) | Self::Output(_) => Exit::Failure,
+        }
+    }
+
+    /// Wraps what an agent answered instead of what it was asked for.
+    pub(crate) fn answered(agent: &str, status: &Status) -> Self {
+        let message = status.message();
+        match status.code() {
+            Code::InvalidArgument => Self::Usage(message.to_owned()),
+            Code::Unavailable | Code::Cancelled => Self::Unavailable {
+                problem: format!("the agent at {agent} went away: {message}"),
+                remedy: "see its log, and `orb8 status` once it is back".to_owned(),
+            },
+            Code::DeadlineExceeded => Self::Unavailable {
+                problem: format!("the agent at {agent} did not answer in time"),
+                remedy: "give it longer with --timeout".to_owned(),
+            },
+            Code::PermissionDenied | Code::Unauthenticated => Self::NoPermission {
+                problem: format!("the agent at {agent} refuses: {message}"),
+                remedy: "give a client certificate that it accepts: --tls-cert and --tls-key"
+                    .to_owned(),
+            },
+            Code::Unimplemented => Self::Unavailable {
+                problem: format!("what answers at {agent} is no orb8 agent, or an older one"),
+                remedy: "point at the agent with --agent HOST:PORT or --agent unix:/PATH"
+                    .to_owned(),
+            },
+            code => Self::Failed(format!("the agent at {agent} failed: {message} ({code:?})")),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Tables of flows that fit where they are read.
+//!
+//! Columns are as wide as their widest cell so far. Where they do not fit, flexible columns shrink,
+//! and then columns go, the least important first.
+
+use orb8_proto::columns::{Align, Column, Cut, Format, Row, Tone, View, Width};
+use orb8_proto::v1::EventKind;
+
+use super::style;
+
+/// Below this, one blank between columns must do.
+const ROOMY: usize = 120;
+
+/// What a cell with nothing to tell says.
+const NOTHING: &str = "-";
+
+/// A table that is being printed.
+pub(crate) struct Table {
+    view: View,
+    format: Format,
+    colors: bool,
+    /// Characters per line; `None` where nobody counts them.
+    room: Option<usize>,
+    /// Widest cell of each column so far.
+    widest: Vec<usize>,
+    layout: Layout,
+}
+
+/// The width of each column, `None` for those without room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Layout(Vec<Option<usize>>);
+
+/// The cells of one row, and whether it is one that matters less.
+pub(crate) struct Cells {
+    texts: Vec<Option<String>>,
+    quiet: bool,
+}
+
+/// How a row changed the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Not at all.
+    None,
+    /// Columns moved: a header above would be out of line.
+    Layout,
+}
+
+impl Table {
+    pub(crate) fn new(view: View, format: Format, room: Option<u16>, colors: bool) -> Self {
+        let columns = view.columns();
+        let widest: Vec<usize> = columns.iter().map(|column| least(view, column)).collect();
+        let room = room.map(usize::from);
+        let layout = Layout::fit(columns, &widest, room);
+        Self {
+            view,
+            format,
+            colors,
+            room,
+            widest,
+            layout,
+        }
+    }
+
+    /// Makes the cells of a row.
+    pub(crate) fn cells(&self, row: &Row<'_>) -> Cells {
+        let value = |column: &&Column| (column.value)(row, &self.format).map(printable);
+        let texts = self.view.columns().iter().map(value).collect();
+        let ended = row
+            .event
+            .is_some_and(|event| event.kind() == EventKind::FlowEnd);
+        Cells {
+            texts,
+            quiet: row.flow.self_traffic || ended,
+        }
+    }
+
+    /// Makes room for a row. Do it before [`Self::line`].
+    pub(crate) fn admit(&mut self, cells: &Cells) -> Change {
+        let mut grown = false;
+        for (widest, text) in self.widest.iter_mut().zip(&cells.texts) {
+            let length = text.as_deref().unwrap_or(NOTHING).chars().count();
+            grown |= length > *widest;
+            *widest = length.max(*widest);
+        }
+        if !grown {
+            return Change::None;
+        }
+        let layout = Layout::fit(self.view.columns(), &self.widest, self.room);
+        let moved = layout.starts() != self.layout.starts();
+        self.layout = layout;
+        if moved { Change::Layout } else { Change::None }
+    }
+
+    /// Returns the header line.
+    pub(crate) fn header(&self) -> String {
+        let text = |i: usize| self.view.header(self.view.columns()[i]).to_owned();
+        let line = self.assemble(text, |_| None);
+        style::paint(&line, style::HEADER, self.colors)
+    }
+
+    /// Returns the line of a row.
+    pub(crate) fn line(&self, cells: &Cells) -> String {
+        let text = |i: usize| cells.texts[i].clone().unwrap_or_else(|| NOTHING.to_owned());
+        if cells.quiet {
+            return style::paint(&self.assemble(text, |_| None), style::QUIET, self.colors);
+        }
+        let columns = self.view.columns();
+        self.assemble(text, |i| {
+            Some(if cells.texts[i].is_some() {
+                columns[i].tone
+            } else {
+                Tone::Quiet
+            })
+        })
+    }
+
+    fn assemble(
+        &self,
+        text: impl Fn(usize) -> String,
+        tone: impl Fn(usize) -> Option<Tone>,
+    ) -> String {
+        let columns = self.view.columns();
+        let shown: Vec<(usize, usize)> = self
+            .layout
+            .0
+            .iter()
+            .enumerate()
+            .filter_map(|(i, width)| Some((i, (*width)?)))
+            .collect();
+        let gutter = " ".repeat(gutter(self.room));
+        let mut line = String::new();
+        for (position, (i, width)) in shown.iter().enumerate() {
+            let last = position + 1 == shown.len();
+            let text = cut(text(*i), *width, columns[*i].width);
+            let padding = " ".repeat(width.saturating_sub(text.chars().count()));
+            let painted = match tone(*i) {
+                Some(tone) => style::paint(&text, style::of(tone, &text), self.colors),
+                None => text,
+            };
+            match columns[*i].align {
+                Align::Right => line.extend([padding.as_str(), &painted]),
+                Align::Left if last => line.push_str(&painted),
+                Align::Left => line.extend([painted.as_str(), &padding]),
+            }
+            if !last {
+                line.push_str(&gutter);
+            }
+        }
+        line
+    }
+}
+
+impl Layout {
+    /// Returns the widths that decide where columns start: all but the last one's.
+    fn starts(&self) -> Vec<(usize, usize)> {
+        let mut shown: Vec<(usize, usize)> = self
+            .0
+            .iter()
+            .enumerate()
+            .filter_map(|(i, width)| Some((i, (*width)?)))
+            .collect();
+        if let Some((_, width)) = shown.last_mut() {
+            *width = 0;
+        }
+        shown
+    }
+
+    fn fit(columns: &[&Column], widest: &[usize], room: Option<usize>) -> Self {
+        let Some(room) = room else {
+            return Self(widest.iter().copied().map(Some).collect());
+        };
+        let gutter = gutter(Some(room));
+        let mut widths: Vec<Option<usize>> = columns
+            .iter()
+            .zip(widest)
+            .map(|(column, widest)| match column.width {
+                Width::Natural(_) => Some(*widest),
+                Width::Flexible(least, _) => Some((*widest).min(usize::from(least))),
+            })
+            .collect();
+        while used(&widths, gutter) > room && widths.iter().flatten().count() > 1 {
+            let shown = (0..columns.len()).filter(|i| widths[*i].is_some());
+            let Some(last) = shown.max_by_key(|i| columns[*i].priority) else {
+                break;
+            };
+            widths[last] = None;
+        }
+        let mut left = room.saturating_sub(used(&widths, gutter));
+        let mut by_priority: Vec<usize> = (0..columns.len()).collect();
+        by_priority.sort_by_key(|i| columns[*i].priority);
+        for i in by_priority {
+            if let Some(width) = &mut widths[i] {
+                let more = (widest[i] - *width).min(left);
+                *width += more;
+                left -= more;
+            }
+        }
+        Self(widths)
+    }
+}
+
+/// Returns the width that a column has before any row. A list knows all its rows before it is
+/// printed; a stream does not, and should not move at every row.
+fn least(view: View, column: &Column) -> usize {
+    let header = view.header(column).chars().count();
+    match (column.width, view) {
+        (Width::Flexible(..), View::Flows | View::FlowsWide) => header,
+        (Width::Natural(least) | Width::Flexible(least, _), _) => header.max(usize::from(least)),
+    }
+}
+
+fn used(widths: &[Option<usize>], gutter: usize) -> usize {
+    let shown = widths.iter().flatten().count();
+    widths.iter().flatten().sum::<usize>() + gutter * shown.saturating_sub(1)
+}
+
+const fn gutter(room: Option<usize>) -> usize {
+    match room {
+        Some(..ROOMY) => 1,
+        Some(_) | None => 2,
+    }
+}
+
+/// Cuts a text to a width. A header has no rule of its own: its column's serves.
+fn cut(text: String, width: usize, rule: Width) -> String {
+    let length = text.chars().count();
+    if length <= width {
+        return text;
+    }
+    let kept = width.saturating_sub(1);
+    let tail = match rule {
+        Width::Flexible(_, Cut::Silent) => return text.chars().take(width).collect(),
+        Width::Flexible(_, Cut::Middle) => kept / 2,
+        Width::Flexible(_, Cut::End) | Width::Natural(_) => 0,
+    };
+    let head = text.chars().take(kept - tail);
+    head.chain(['…'])
+        .chain(text.chars().skip(length - tail))
+        .collect()
+}
+
+/// Names come from whoever named them: nothing in them may steer the terminal.
+fn printable(text: String) -> String {
+    if text.chars().any(char::is_control) {
+        text.chars()
+            .map(|c| {
+                if c.is_control() {
+                    char::REPLACEMENT_CHARACTER
+                } else {
+                    c
+                }
+            })
+            .collect()
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_where_it_says_least() {
+        let middle = Width::Flexible(0, Cut::Middle);
+        let end = Width::Flexible(0, Cut::End);
+        assert_eq!(cut("abcdefghij".into(), 7, end), "abcdef…");
+        assert_eq!(cut("abcdefghij".into(), 7, middle), "abc…hij");
+        assert_eq!(
+            cut("12:34:56.789".into(), 8, Width::Flexible(0, Cut::Silent)),
+            "12:34:56"
+        );
+        assert_eq!(cut("abc".into(), 3, end), "abc");
+        assert_eq!(cut("abc".into(), 0, end), "…");
+    }
+
+    #[test]
+    fn names_do_not_steer_the_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\n".into()), "a\u{fffd}[2Jb\u{fffd}");
+    }
+
+    #[test]
+    fn nothing_is_wider_than_the_terminal() {
+        let columns = View::EventsWide.columns();
+        let widest: Vec<usize> = (0..columns.len()).map(|i| 20 + i).collect();
+        for room in 21..400 {
+            let layout = Layout::fit(columns, &widest, Some(room));
+            let used = used(&layout.0, gutter(Some(room)));
+            assert!(used <= room, "{room}: {used}");
+        }
+    }
+
+    #[test]
+    fn without_a_terminal_everything_is_there() {
+        let columns = View::Events.columns();
+        let widest = vec![100; columns.len()];
+        let layout = Layout::fit(columns, &widest, None);
+        assert!(layout.0.iter().all(|width| *width == Some(100)));
+    }
+}

@@ -1,0 +1,135 @@
+//! Which flows someone wants: [`v1::FlowFilter`](FlowFilter)s compiled into a [`Matcher`].
+//!
+//! ```text
+//! wanted(flow) = (include is empty, or any of include matches) and none of exclude matches
+//! filter(flow) = every field that is set matches        (AND across fields)
+//! field(flow)  = any of its values matches              (OR inside a field)
+//! ```
+//!
+//! A name matches exactly, or as a prefix with a trailing `*`. Compiling reports a value that cannot
+//! match anything; matching allocates nothing.
+
+use std::net::IpAddr;
+
+use self::rule::Rule;
+use crate::v1::{Direction, FlowFilter, Protocol};
+
+mod rule;
+#[cfg(test)]
+mod tests;
+
+/// One end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Where its packets come from.
+    Source,
+    /// Where they go.
+    Destination,
+}
+
+impl End {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Source, Self::Destination];
+
+    /// Returns the other end.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Source => Self::Destination,
+            Self::Destination => Self::Source,
+        }
+    }
+}
+
+/// What a [`Matcher`] looks at. `None` matches no value of the field.
+pub trait FlowFields {
+    /// Returns the address; IPv4 as IPv4, never mapped.
+    fn ip(&self, end: End) -> Option<IpAddr>;
+    /// Returns the port, `None` for a protocol without.
+    fn port(&self, end: End) -> Option<u16>;
+    /// Returns the Kubernetes namespace of the owner.
+    fn namespace(&self, end: End) -> Option<&str>;
+    /// Returns the pod's name.
+    fn pod(&self, end: End) -> Option<&str>;
+    /// Returns the container's name, or its short id.
+    fn container(&self, end: End) -> Option<&str>;
+    /// Returns the container's full id.
+    fn container_id(&self, end: End) -> Option<&str>;
+    /// Returns the systemd unit.
+    fn unit(&self, end: End) -> Option<&str>;
+    /// Returns the protocol.
+    fn protocol(&self) -> Protocol;
+    /// Returns the direction, as seen where the flow was seen.
+    fn direction(&self) -> Direction;
+    /// Returns the interface's name.
+    fn interface(&self) -> Option<&str>;
+}
+
+/// A value of a filter that cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct FilterError {
+    /// The field's name in [`FlowFilter`].
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a value. It names the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// Neither an address nor a prefix.
+    #[error("`{0}` is neither an address nor a prefix like 10.0.0.0/8")]
+    NotAnAddress(String),
+    /// Not a port.
+    #[error("{0} is not a port (1 to 65535)")]
+    NotAPort(u32),
+    /// An empty name.
+    #[error("a name must not be empty")]
+    EmptyName,
+    /// A `*` that is not at the end.
+    #[error("`{0}` has a `*` that is not at its end")]
+    InnerWildcard(String),
+    /// A number that is none of the enum's, or its zero.
+    #[error("{0} is none of its values")]
+    NotAValue(i32),
+    /// An IP version that does not exist.
+    #[error("{0} is neither 4 nor 6")]
+    NotAnIpVersion(u32),
+}
+
+/// Compiled include and exclude filters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matcher {
+    include: Vec<Rule>,
+    exclude: Vec<Rule>,
+}
+
+impl Matcher {
+    /// Compiles filters.
+    ///
+    /// # Errors
+    ///
+    /// The first value that cannot be understood.
+    pub fn new(include: &[FlowFilter], exclude: &[FlowFilter]) -> Result<Self, FilterError> {
+        let compile =
+            |filters: &[FlowFilter]| filters.iter().map(Rule::new).collect::<Result<Vec<_>, _>>();
+        Ok(Self {
+            include: compile(include)?,
+            exclude: compile(exclude)?,
+        })
+    }
+
+    /// Whether the flow is wanted.
+    pub fn matches(&self, flow: &(impl FlowFields + ?Sized)) -> bool {
+        let included = self.include.is_empty() || self.include.iter().any(|r| r.matches(flow));
+        included && !self.exclude.iter().any(|rule| rule.matches(flow))
+    }
+
+    /// Whether every flow is wanted, so that matching can be left out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+}

@@ -1,0 +1,166 @@
+//! Numbers as people read them. Machine-readable output keeps them as they are.
+
+use std::time::Duration;
+
+const DECIMAL: [&str; 7] = ["B", "KB", "MB", "GB", "TB", "PB", "EB"];
+const COUNTS: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
+const BINARY: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+/// Formats traffic in powers of 1000, at most six characters: `544B`, `1.4KB`, `123MB`.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    let (value, unit) = scale(bytes, 1000, &DECIMAL);
+    format!("{value}{unit}")
+}
+
+/// Formats traffic per second: `1.4KB/s`.
+#[must_use]
+pub fn byte_rate(bytes_per_second: u64) -> String {
+    let bytes = bytes(bytes_per_second);
+    format!("{bytes}/s")
+}
+
+/// Formats packets: as they are below 100,000, else in powers of 1000: `850K`, `68.0M`.
+#[must_use]
+pub fn packets(packets: u64) -> String {
+    if packets < 100_000 {
+        return packets.to_string();
+    }
+    let (value, unit) = scale(packets, 1000, &COUNTS);
+    format!("{value}{unit}")
+}
+
+/// Formats memory in powers of 1024: `23.1 MiB`.
+#[must_use]
+pub fn memory(bytes: u64) -> String {
+    let (value, unit) = scale(bytes, 1024, &BINARY);
+    format!("{value} {unit}")
+}
+
+/// Groups digits by thousands: `48,201`.
+#[must_use]
+pub fn count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// Formats how long something took or ran, with its two largest units: `450ms`, `12.3s`, `1h 4m`.
+#[must_use]
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0 => format!("{}ms", duration.as_millis()),
+        1..60 => format!("{seconds}.{}s", duration.subsec_millis() / 100),
+        60..3600 => format!("{minutes}m {}s", seconds % 60),
+        3600..86_400 => format!("{hours}h {}m", minutes % 60),
+        _ => format!("{days}d {}h", hours % 24),
+    }
+}
+
+/// Returns about three significant digits, rounded, and the unit.
+fn scale(value: u64, base: u64, units: &[&'static str; 7]) -> (String, &'static str) {
+    if value < base {
+        return (value.to_string(), units[0]);
+    }
+    let value = u128::from(value);
+    let rounded = |divisor: u128| (value + divisor / 2) / divisor;
+    let mut divisor = u128::from(base);
+    let mut unit = 1;
+    while rounded(divisor) >= u128::from(base) {
+        divisor *= u128::from(base);
+        unit += 1;
+    }
+    let tenths = (value * 10 + divisor / 2) / divisor;
+    let text = match tenths {
+        0..1000 => format!("{}.{}", tenths / 10, tenths % 10),
+        _ => rounded(divisor).to_string(),
+    };
+    (text, units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_keep_three_digits() {
+        let cases = [
+            (0, "0B"),
+            (544, "544B"),
+            (999, "999B"),
+            (1000, "1.0KB"),
+            (1440, "1.4KB"),
+            (1450, "1.5KB"),
+            (99_949, "99.9KB"),
+            (99_951, "100KB"),
+            (999_499, "999KB"),
+            (999_500, "1.0MB"),
+            (123_456_789, "123MB"),
+            (u64::MAX, "18.4EB"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(bytes(value), text, "{value}");
+        }
+        assert_eq!(byte_rate(1440), "1.4KB/s");
+    }
+
+    #[test]
+    fn packets_are_exact_while_they_are_few() {
+        for (value, text) in [
+            (12, "12"),
+            (99_999, "99999"),
+            (850_000, "850K"),
+            (68_000_000, "68.0M"),
+        ] {
+            assert_eq!(packets(value), text);
+        }
+    }
+
+    #[test]
+    fn memory_is_binary() {
+        assert_eq!(memory(1 << 20), "1.0 MiB");
+        assert_eq!(memory(1023), "1023 B");
+        assert_eq!(memory(u64::MAX), "16.0 EiB");
+    }
+
+    #[test]
+    fn counts_are_grouped() {
+        for (value, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (48_201_123, "48,201,123"),
+        ] {
+            assert_eq!(count(value), text);
+        }
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        let cases = [
+            (Duration::from_millis(450), "450ms"),
+            (Duration::from_millis(12_345), "12.3s"),
+            (Duration::from_secs(3599), "59m 59s"),
+            (Duration::from_secs(3600), "1h 0m"),
+            (Duration::from_secs(90_000), "1d 1h"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(duration(value), text);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn bytes_fit_six_columns(value: u64) {
+            proptest::prop_assert!(bytes(value).len() <= 6);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What this repository does to itself: `cargo xtask <command>`.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a tool that the command needs cannot be had.
+
+mod ci;
+mod codegen;
+mod fuzz;
+mod probes;
+mod vm_test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use workspace::Unavailable;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs what a change must pass: formatting, lints, tests, reproducible objects, kernels
+    Ci(ci::Args),
+    /// Regenerates the gRPC code from the .proto files
+    Codegen {
+        /// Only compare with what is checked in
+        #[arg(long)]
+        check: bool,
+    },
+    /// Runs the fuzz targets for a bounded time
+    Fuzz(fuzz::Args),
+    /// Rebuilds the eBPF objects that the agent embeds
+    Probes(probes::Args),
+    /// Runs the kernel tests on stock kernels in VMs
+    VmTest(vm_test::Args),
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = probes::rustc_wrapper() {
+        return code;
+    }
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<Unavailable>() {
+                Unavailable::EXIT_CODE
+            } else {
+                1
+            })
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Ci(args) => ci::run(&args),
+        Command::Codegen { check } => codegen::run(check),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Probes(args) => probes::run(args),
+        Command::VmTest(args) => vm_test::run(&args),
+    }
+}

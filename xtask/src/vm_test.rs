@@ -1,0 +1,198 @@
+//! Runs the kernel tests on stock Debian kernels, each booted in QEMU by `xtask/vmtest.py`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace::{self, Unavailable, root};
+
+/// Oldest first: one of each generation of hooks that orb8 knows.
+const KERNELS: [&str; 4] = [
+    "5.10", // clsact only, no coarse clock
+    "6.1",  // clsact only
+    "6.12", // TCX
+    "7",    // the newest that the mirror has
+];
+
+/// Programs that the tests call, and the Debian packages that have them. The guest's own shell
+/// would run its own reduced `ip`, so the host's comes along too.
+const TOOLS: [(&str, &str); 4] = [
+    ("ip", "iproute2"),
+    ("tc", "iproute2"),
+    ("ping", "iputils-ping"),
+    ("sh", "dash"),
+];
+
+/// What `vmtest.py` says when the VM itself failed, not the command in it.
+const VM_FAILED: i32 = 125;
+const TIMED_OUT: i32 = 124;
+/// What `vmtest.py` says when the host lacks something; its message says what.
+const MISSING: i32 = 126;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Kernel to test on, by the start of its version (repeatable) [default: 5.10, 6.1, 6.12, 7]
+    #[arg(
+        long = "kernel",
+        value_name = "VERSION",
+        conflicts_with = "oldest_newest"
+    )]
+    kernels: Vec<String>,
+    /// Test on the oldest and the newest kernel only
+    #[arg(long)]
+    oldest_newest: bool,
+    /// Seconds that the tests may take on one kernel
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u32,
+    /// Arguments for the test binary
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+impl Args {
+    fn kernels(&self) -> Vec<&str> {
+        if self.oldest_newest {
+            vec![KERNELS[0], KERNELS[KERNELS.len() - 1]]
+        } else if self.kernels.is_empty() {
+            KERNELS.to_vec()
+        } else {
+            self.kernels.iter().map(String::as_str).collect()
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if !cfg!(target_arch = "x86_64") {
+        bail!(Unavailable(
+            "the VMs are x86-64 and run this host's test binary".into()
+        ));
+    }
+    let test = build_test()?;
+    let logs = root().join("target/vm-test");
+    fs::create_dir_all(&logs)?;
+    let mut failed = Vec::new();
+    for kernel in args.kernels() {
+        let log = logs.join(format!("{kernel}.log"));
+        let started = Instant::now();
+        let mut code = boot(kernel, &test, &log, args)?;
+        if code == VM_FAILED {
+            code = boot(kernel, &test, &log, args)?;
+        }
+        if !report(kernel, code, started.elapsed(), &log)? {
+            failed.push(kernel);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("kernel tests failed on {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Builds the kernel tests and returns their binary.
+fn build_test() -> Result<PathBuf> {
+    let mut build = Command::new("cargo");
+    build
+        .args([
+            "test",
+            "--package",
+            "orb8-agent",
+            "--test",
+            "kernel",
+            "--no-run",
+        ])
+        .args(["--message-format", "json-render-diagnostics"])
+        .current_dir(root())
+        .stderr(Stdio::inherit());
+    let messages = workspace::output(&mut build)?;
+    messages
+        .lines()
+        .find_map(executable)
+        .context("cargo built no test named `kernel`")
+}
+
+fn executable(message: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let is_test = message["target"]["name"] == "kernel" && message["profile"]["test"] == true;
+    is_test.then(|| message["executable"].as_str().map(PathBuf::from))?
+}
+
+/// Boots one kernel, runs the tests in it, and returns `vmtest.py`'s exit code.
+fn boot(kernel: &str, test: &Path, log: &Path, args: &Args) -> Result<i32> {
+    let mut vmtest = Command::new("python3");
+    vmtest
+        .arg(root().join("xtask/vmtest.py"))
+        .args([
+            "--times",
+            "--smp",
+            "2",
+            "--timeout",
+            &args.timeout.to_string(),
+        ])
+        // The test harness is in cargo's place: the package's folder.
+        .current_dir(root().join("orb8-agent"));
+    for (tool, package) in TOOLS {
+        let Some(path) = find(tool) else {
+            bail!(Unavailable(format!(
+                "no `{tool}` here: apt-get install {package}"
+            )));
+        };
+        vmtest.arg("--add").arg(path);
+    }
+    let output = File::create(log)?;
+    vmtest.args([kernel, "--"]).arg(test).args(&args.args);
+    vmtest
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
+    let status = vmtest.status().map_err(|error| {
+        Unavailable(format!(
+            "python3 does not run ({error}): apt-get install python3"
+        ))
+    })?;
+    let code = status.code().unwrap_or(VM_FAILED);
+    if code == MISSING {
+        bail!(Unavailable(fs::read_to_string(log)?.trim().to_owned()));
+    }
+    Ok(code)
+}
+
+/// Prints one line about a kernel, and the whole log where it failed. Returns whether it passed.
+fn report(kernel: &str, code: i32, took: Duration, log: &Path) -> Result<bool> {
+    let text = String::from_utf8_lossy(&fs::read(log)?).into_owned();
+    let release = text
+        .split_once(" kernel=")
+        .and_then(|(_, rest)| rest.split(' ').next());
+    let verdict = match code {
+        0 => "pass".to_owned(),
+        TIMED_OUT => "FAIL (timeout)".to_owned(),
+        VM_FAILED => "FAIL (the VM died, twice)".to_owned(),
+        code => format!("FAIL (exit {code})"),
+    };
+    if code != 0 {
+        println!("{text}");
+    }
+    let summary = text
+        .lines()
+        .rev()
+        .find(|line| line.starts_with("test result:"));
+    println!(
+        "{kernel:5} {} {verdict} in {:.1} s; {}",
+        release.unwrap_or("?"),
+        took.as_secs_f64(),
+        summary.unwrap_or("no test result")
+    );
+    Ok(code == 0)
+}
+
+/// Finds a program on `PATH`, or where administrators' programs are.
+fn find(tool: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(more)
+        .map(|dir| dir.join(tool))
+        .find(|file| file.is_file())
+}
