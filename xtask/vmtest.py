@@ -8,9 +8,9 @@ usage: vmtest.py [options] KERNEL -- COMMAND [ARG...]
 
 KERNEL   "5.10", "6.1", "6.12", "7" (the newest such kernel on the mirror), or an exact
          ABI name such as 6.12.107+deb13-cloud-amd64.
-COMMAND  runs in the guest as root with the host's argv, cwd and its VMTEST_*, ORB8_* and
-         RUST_* variables; its stdout and stderr come out on stdout, its exit code is this
-         script's. 124: timeout. 125: the VM failed, its console's end is on stderr.
+COMMAND  runs in the guest as root with the host's argv and cwd, and its VMTEST_*, RUST_*,
+         ORB8_TEST_* and ORB8_REQUIRE variables; its stdout and stderr come out on stdout, its
+         exit code is this script's. 124: timeout. 125: the VM failed, its console's end is on stderr.
          126: something is missing here, and the message says what to install.
 
 The guest is an initramfs made here: static busybox, the kernel's modules, COMMAND, the
@@ -43,7 +43,7 @@ import urllib.request
 
 TIMED_OUT, VM_FAILED, MISSING = 124, 125, 126
 # What the guest sees of the host's environment.
-PASSED_ON = ("VMTEST_", "ORB8_", "RUST_")
+PASSED_ON = ("VMTEST_", "ORB8_TEST_", "ORB8_REQUIRE", "RUST_")
 
 
 def missing(what):

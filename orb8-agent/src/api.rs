@@ -16,11 +16,13 @@ use hyper_util::rt::TokioIo;
 use orb8_proto::v1::orbit_agent_service_server::OrbitAgentServiceServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
+use tonic_health::server::HealthReporter;
 use tracing::{Instrument, info, info_span};
 
 use crate::config::Config;
@@ -109,11 +111,21 @@ impl Api {
         pipeline: SharedPipeline,
         board: StatusBoard,
     ) -> Result<Self, AgentError> {
-        let ApiConfig { listen, admin, socket, tls } = &config.api;
-        let mut bound = Bound { socket: socket.clone(), ..Bound::default() };
+        let ApiConfig {
+            listen,
+            admin,
+            socket,
+            tls,
+        } = &config.api;
+        let mut bound = Bound {
+            socket: socket.clone(),
+            ..Bound::default()
+        };
         let grpc = match listen {
             Some(address) => {
-                let server = tls.as_ref().map_or_else(|| Ok(Server::builder()), tls::server)?;
+                let server = tls
+                    .as_ref()
+                    .map_or_else(|| Ok(Server::builder()), tls::server)?;
                 let listener = listen::tcp(*address, "listen").await?;
                 bound.listen = local_address(&listener)?;
                 Some((server, listener))
@@ -132,9 +144,20 @@ impl Api {
             Some(path) => Some(listen::unix(path).await?),
             None => None,
         };
-        let ports = [bound.listen, bound.admin].into_iter().flatten().map(|at| at.port());
+        let ports = [bound.listen, bound.admin]
+            .into_iter()
+            .flatten()
+            .map(|at| at.port());
         lock(&pipeline).set_own_ports(ports.collect());
-        Ok(Self { node_name: config.node_name.clone(), pipeline, board, grpc, admin, socket, bound })
+        Ok(Self {
+            node_name: config.node_name.clone(),
+            pipeline,
+            board,
+            grpc,
+            admin,
+            socket,
+            bound,
+        })
     }
 
     /// Returns where it listens.
@@ -146,15 +169,26 @@ impl Api {
     /// Answers until `shutdown` is cancelled.
     #[must_use]
     pub fn run(self, shutdown: &CancellationToken) -> Tasks {
-        let Self { node_name, pipeline, board, grpc, admin, socket, bound } = self;
+        let Self {
+            node_name,
+            pipeline,
+            board,
+            grpc,
+            admin,
+            socket,
+            bound,
+        } = self;
         let mut tasks = Tasks::new();
         let routes = routes(&node_name, &pipeline, &board, shutdown, &mut tasks);
         if let Some((mut server, listener)) = grpc {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             let stop = shutdown.clone().cancelled_owned();
-            let serve =
-                server.add_routes(routes.clone()).serve_with_incoming_shutdown(incoming, stop);
-            spawn(&mut tasks, "grpc", shutdown, async { serve.await.map_err(AgentError::Serve) });
+            let serve = server
+                .add_routes(routes.clone())
+                .serve_with_incoming_shutdown(incoming, stop);
+            spawn(&mut tasks, "grpc", shutdown, async {
+                serve.await.map_err(AgentError::Serve)
+            });
         }
         if let Some(UnixSocket { listener, file }) = socket {
             let stop = shutdown.clone().cancelled_owned();
@@ -167,7 +201,10 @@ impl Api {
             });
         }
         if let Some(listener) = admin {
-            let pages = admin::router(Admin { metrics: Metrics::new(pipeline, board.clone()), board });
+            let pages = admin::router(Admin {
+                metrics: Metrics::new(pipeline, board.clone()),
+                board,
+            });
             let stop = shutdown.clone().cancelled_owned();
             let serve = axum::serve(listener, pages).with_graceful_shutdown(stop);
             spawn(&mut tasks, "admin", shutdown, async {
@@ -191,10 +228,15 @@ pub fn connect_in_process(
     let routes = routes(node_name, pipeline, board, shutdown, tasks);
     let (client, server) = tokio::io::duplex(IN_PROCESS_BUFFER);
     // Never ends: the server would close its connections with it.
-    let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server)).chain(tokio_stream::pending());
+    let incoming =
+        tokio_stream::once(Ok::<_, std::io::Error>(server)).chain(tokio_stream::pending());
     let stop = shutdown.clone().cancelled_owned();
-    let serve = Server::builder().add_routes(routes).serve_with_incoming_shutdown(incoming, stop);
-    spawn(tasks, "in_process", shutdown, async { serve.await.map_err(AgentError::Serve) });
+    let serve = Server::builder()
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, stop);
+    spawn(tasks, "in_process", shutdown, async {
+        serve.await.map_err(AgentError::Serve)
+    });
 
     let mut client = Some(TokioIo::new(client));
     let connector = tower::service_fn(move |_| {
@@ -215,18 +257,12 @@ fn routes(
 ) -> Routes {
     let agent = Agent::new(node_name, pipeline.clone(), board.clone(), shutdown.clone());
     let (reporter, health) = tonic_health::server::health_reporter();
-    let board = board.clone();
-    spawn(tasks, "health", shutdown, async move {
-        let mut interval = tokio::time::interval(HEALTH_INTERVAL);
-        loop {
-            interval.tick().await;
-            if admin::not_ready(&board.read()).is_empty() {
-                reporter.set_serving::<OrbitAgentServiceServer<Agent>>().await;
-            } else {
-                reporter.set_not_serving::<OrbitAgentServiceServer<Agent>>().await;
-            }
-        }
-    });
+    spawn(
+        tasks,
+        "health",
+        shutdown,
+        follow_readiness(reporter, board.clone(), shutdown.clone()),
+    );
     let routes = Routes::new(OrbitAgentServiceServer::new(agent)).add_service(health);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(orb8_proto::FILE_DESCRIPTOR_SET)
@@ -239,6 +275,31 @@ fn routes(
             routes
         }
     }
+}
+
+/// Reports the service as serving while the agent is ready, until `shutdown` is cancelled.
+async fn follow_readiness(
+    reporter: HealthReporter,
+    board: StatusBoard,
+    shutdown: CancellationToken,
+) -> Result<(), AgentError> {
+    while !shutdown.is_cancelled() {
+        if admin::not_ready(&board.read()).is_empty() {
+            reporter
+                .set_serving::<OrbitAgentServiceServer<Agent>>()
+                .await;
+        } else {
+            reporter
+                .set_not_serving::<OrbitAgentServiceServer<Agent>>()
+                .await;
+        }
+        // An elapsed timeout is the time for another look.
+        let _ = timeout(HEALTH_INTERVAL, shutdown.cancelled()).await;
+    }
+    reporter
+        .set_not_serving::<OrbitAgentServiceServer<Agent>>()
+        .await;
+    Ok(())
 }
 
 /// Spawns a task that ends by itself soon after `shutdown`, or is ended then.
@@ -263,7 +324,10 @@ fn spawn(
 }
 
 fn local_address(listener: &TcpListener) -> Result<Option<SocketAddr>, AgentError> {
-    listener.local_addr().map(Some).map_err(AgentError::io("ask for the address listened on"))
+    listener
+        .local_addr()
+        .map(Some)
+        .map_err(AgentError::io("ask for the address listened on"))
 }
 
 #[cfg(test)]

@@ -6,37 +6,29 @@
 //!                          TOML file ─────────┘
 //! ```
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
-use crate::api::{ApiConfig, TlsFiles};
+use crate::api::ApiConfig;
 use crate::pipeline::HubConfig;
 use crate::store::StoreConfig;
+use errors::Origin;
 use raw::Layers;
-use settings::{DefaultValue, Setting};
-use values::{
-    absolute_path, address, boolean, duration, globs, number, path, ring_size, unless_off,
-};
+use reader::Reader;
 
 mod docs;
 mod environment;
+mod errors;
 mod raw;
+mod reader;
 pub mod settings;
 mod values;
 
 pub use docs::{settings_table, variables_table};
 pub use environment::Environment;
+pub use errors::ConfigErrors;
 pub use raw::RawConfig;
 pub use values::Glob;
-
-/// Bounds of both flow tables: fewer serve nobody, more would be gigabytes of kernel memory.
-const FLOWS: std::ops::RangeInclusive<u32> = 1024..=4_194_304;
-
-/// Largest ring, bytes: half a minute of moments, and still memory that a node can spare.
-const MAX_RING: u64 = 32 << 20;
 
 /// Everything the agent can be told, valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +132,9 @@ impl Config {
     pub fn in_process() -> Result<Self, ConfigErrors> {
         [settings::LISTEN, settings::ADMIN_LISTEN, settings::SOCKET]
             .into_iter()
-            .fold(RawConfig::default(), |raw, listener| raw.with(listener, settings::OFF))
+            .fold(RawConfig::default(), |raw, listener| {
+                raw.with(listener, settings::OFF)
+            })
             .load(&Environment::of_machine())
     }
 
@@ -148,236 +142,9 @@ impl Config {
         let mut reader = Reader { layers, errors };
         let config = reader.config();
         match config {
-            Some(config) if reader.errors.0.is_empty() => Ok(config),
+            Some(config) if reader.errors.is_empty() => Ok(config),
             _ => Err(reader.errors),
         }
-    }
-}
-
-/// Reads settings and remembers what was wrong with them.
-struct Reader<'a> {
-    layers: &'a Layers<'a>,
-    errors: ConfigErrors,
-}
-
-impl Reader<'_> {
-    /// Reads every setting before it gives up on any, so that all errors are found.
-    fn config(&mut self) -> Option<Config> {
-        let page = self.layers.environment.page_size;
-        let node_name = self.node_name();
-        let api = self.api();
-        let attach = self.required(&settings::ATTACH, attach);
-        let include = self.optional(&settings::INTERFACES, globs);
-        let exclude = self.optional(&settings::EXCLUDE_INTERFACES, globs);
-        let cgroup_root = self.optional(&settings::CGROUP_ROOT, absolute_path);
-        let flow_table_size = self.required(&settings::FLOW_TABLE_SIZE, number(FLOWS));
-        let ring_buffer_size =
-            self.required(&settings::RING_BUFFER_SIZE, ring_size(page, MAX_RING));
-        let drain_interval = self.required(
-            &settings::DRAIN_INTERVAL,
-            duration(Duration::from_millis(100)..=Duration::from_secs(60), "from 100ms to 60s"),
-        );
-        let max_flows = self.required(&settings::MAX_FLOWS, number(FLOWS));
-        let idle_timeout = self.required(
-            &settings::FLOW_IDLE_TIMEOUT,
-            duration(Duration::from_secs(1)..=Duration::from_secs(86_400), "from 1s to 24h"),
-        );
-        let recent = self.required(&settings::EVENT_BUFFER, number(0..=1 << 20));
-        let backlog = self.required(&settings::SUBSCRIBER_BUFFER, number(1024..=1 << 24));
-        let filter = self.required(&settings::LOG, log_filter);
-        let format = self.required(&settings::LOG_FORMAT, log_format);
-        let found_root = self.layers.environment.cgroup_mount.clone();
-        Some(Config {
-            node_name: node_name?,
-            api: api?,
-            attach: attach?,
-            interfaces: InterfaceSelector {
-                include: include?.unwrap_or_default(),
-                exclude: exclude?.unwrap_or_default(),
-            },
-            cgroup_root: cgroup_root?.or(found_root),
-            flow_table_size: flow_table_size?,
-            ring_buffer_size: ring_buffer_size?,
-            drain_interval: drain_interval?,
-            store: StoreConfig { max_flows: max_flows?, idle_timeout: idle_timeout? },
-            hub: HubConfig { recent: recent?, backlog: backlog? },
-            log: LogConfig { filter: filter?, format: format? },
-        })
-    }
-
-    fn node_name(&mut self) -> Option<String> {
-        let name = self.optional(&settings::NODE_NAME, |text| match text.trim() {
-            "" => Err("must not be empty".to_owned()),
-            name => Ok(name.to_owned()),
-        })?;
-        let found = || self.layers.environment.host_name.clone().filter(|name| !name.is_empty());
-        let name = name.or_else(found);
-        if name.is_none() {
-            let at = settings::NODE_NAME.env.to_owned();
-            self.errors.push(at, "must be set: this machine has no host name");
-        }
-        name
-    }
-
-    fn api(&mut self) -> Option<ApiConfig> {
-        let off_or_address = |text: &str| unless_off(text, address);
-        let listen = self.required(&settings::LISTEN, off_or_address);
-        let insecure = self.required(&settings::INSECURE_LISTEN, boolean);
-        let admin = self.required(&settings::ADMIN_LISTEN, off_or_address);
-        let socket = self.required(&settings::SOCKET, |text| unless_off(text, absolute_path));
-        let tls = self.tls();
-        let (listen, insecure, tls) = (listen?, insecure?, tls?);
-        match listen {
-            Some(address) if !address.ip().is_loopback() && tls.is_none() && !insecure => {
-                self.errors.push(
-                    self.name_of(&settings::LISTEN),
-                    format!(
-                        "{address} is not a loopback address and there is no TLS: set --tls-cert and \
-                         --tls-key, listen on 127.0.0.1, or accept with --insecure-listen that \
-                         everyone who reaches it reads all flows"
-                    ),
-                );
-                None
-            }
-            _ => Some(ApiConfig { listen, admin: admin?, socket: socket?, tls }),
-        }
-    }
-
-    /// Reads what belongs together: a certificate needs its key, and clients' authorities need both.
-    fn tls(&mut self) -> Option<Option<TlsFiles>> {
-        let certificate = self.optional(&settings::TLS_CERT, path);
-        let key = self.optional(&settings::TLS_KEY, path);
-        let client_ca = self.optional(&settings::TLS_CLIENT_CA, path);
-        match (certificate?, key?, client_ca?) {
-            (None, None, None) => Some(None),
-            (Some(certificate), Some(key), client_ca) => {
-                Some(Some(TlsFiles { certificate, key, client_ca }))
-            }
-            (certificate, key, _) => {
-                for (setting, file) in [(settings::TLS_CERT, certificate), (settings::TLS_KEY, key)] {
-                    if file.is_none() {
-                        let at = format!("--{} ({})", setting.name, setting.env);
-                        self.errors.push(at, "must be set too: TLS needs a certificate and its key");
-                    }
-                }
-                None
-            }
-        }
-    }
-
-    /// Reads a setting that has a default in the table.
-    fn required<T>(
-        &mut self,
-        setting: &Setting,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        match (self.layers.find(setting), setting.default) {
-            (Some((text, origin)), _) => self.parse(setting, text, &origin, parse),
-            (None, DefaultValue::Text(text)) => self.parse(setting, text, &Origin::Default, parse),
-            (None, DefaultValue::Found(_) | DefaultValue::Unset) => None,
-        }
-    }
-
-    /// Reads a setting that may be unset: `None` is a bad value, `Some(None)` is none.
-    fn optional<T>(
-        &mut self,
-        setting: &Setting,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<Option<T>> {
-        match self.layers.find(setting) {
-            Some((text, origin)) => self.parse(setting, text, &origin, parse).map(Some),
-            None => Some(None),
-        }
-    }
-
-    fn parse<T>(
-        &mut self,
-        setting: &Setting,
-        text: &str,
-        origin: &Origin,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        parse(text)
-            .map_err(|problem| {
-                self.errors.push(origin.name(setting), format!("{text:?} {problem}"));
-            })
-            .ok()
-    }
-
-    fn name_of(&self, setting: &Setting) -> String {
-        let origin = self.layers.find(setting).map_or(Origin::Default, |(_, origin)| origin);
-        origin.name(setting)
-    }
-}
-
-/// Who set a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Origin {
-    Flag,
-    Variable(&'static str),
-    File(PathBuf),
-    Default,
-}
-
-impl Origin {
-    /// Names the setting as the person who set it wrote it.
-    fn name(&self, setting: &Setting) -> String {
-        match self {
-            Self::Flag => format!("--{}", setting.name),
-            Self::Variable(name) => (*name).to_owned(),
-            Self::File(path) => format!("{} in {}", setting.key(), path.display()),
-            Self::Default => format!("the default of --{}", setting.name),
-        }
-    }
-}
-
-/// Every setting that is not valid, one line each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
-
-/// One setting that is not valid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct ConfigError {
-    at: String,
-    problem: String,
-}
-
-impl ConfigErrors {
-    fn push(&mut self, at: String, problem: impl Into<String>) {
-        self.0.push(ConfigError { at, problem: problem.into() });
-    }
-}
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, ConfigError { at, problem }) in self.0.iter().enumerate() {
-            let separator = if i == 0 { "" } else { "\n" };
-            write!(f, "{separator}{at}: {problem}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
-
-fn attach(text: &str) -> Result<AttachStrategy, String> {
-    AttachStrategy::ALL
-        .into_iter()
-        .find(|strategy| strategy.word() == text)
-        .ok_or_else(|| "must be auto, cgroup, tc or both".into())
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text)
-        .map(|_| text.to_owned())
-        .map_err(|error| format!("must be a level or a list of directives: {error}"))
-}
-
-fn log_format(text: &str) -> Result<LogFormat, String> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("must be text or json".into()),
     }
 }
 

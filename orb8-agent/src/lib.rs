@@ -22,6 +22,7 @@ pub mod embedded;
 pub mod error;
 pub mod event;
 pub mod identity;
+pub mod logging;
 pub mod metrics;
 pub mod netlink;
 pub mod pipeline;

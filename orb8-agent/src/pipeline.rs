@@ -79,8 +79,12 @@ impl Pipeline {
     #[must_use]
     pub fn new(config: &Config, addresses: LocalAddresses) -> Self {
         let files = ResolverConfig::new(config.cgroup_root.clone());
-        let mount = Environment::of_machine().cgroup_mount.or(config.cgroup_root.clone());
-        let own_cgroup = mount.as_deref().and_then(|mount: &Path| own_cgroup_id(mount));
+        let mount = Environment::of_machine()
+            .cgroup_mount
+            .or(config.cgroup_root.clone());
+        let own_cgroup = mount
+            .as_deref()
+            .and_then(|mount: &Path| own_cgroup_id(mount));
         Self {
             identity: Resolver::new(files),
             self_traffic: SelfTraffic::new(addresses, own_cgroup),
@@ -148,7 +152,10 @@ impl Pipeline {
         let counted = self.store.counted();
         PipelineTotals {
             events: self.events,
-            in_flows: Count { packets: counted.packets, bytes: counted.bytes },
+            in_flows: Count {
+                packets: counted.packets,
+                bytes: counted.bytes,
+            },
             duplicate: self.duplicate,
             waiting: self.waiting,
             evicted: self.store.evicted(),
@@ -167,7 +174,12 @@ impl Pipeline {
     }
 
     fn ingest_at(&mut self, batch: &mut Vec<Event>, now: Instant) {
-        for Event { time, subject: _, payload } in batch.drain(..) {
+        for Event {
+            time,
+            subject: _,
+            payload,
+        } in batch.drain(..)
+        {
             self.events += 1;
             match payload {
                 Payload::Flow(sample) => self.take(time, sample, now),
@@ -195,7 +207,14 @@ impl Pipeline {
     fn count(&mut self, time: UnixNanos, sample: &FlowSample, now: Instant) {
         let subject = self.identity.resolve(sample.cgroup_id, now);
         let self_traffic = self.self_traffic.includes(sample, subject.as_deref());
-        let (change, flow) = self.store.apply(sample, Owner { subject, self_traffic }, now);
+        let (change, flow) = self.store.apply(
+            sample,
+            Owner {
+                subject,
+                self_traffic,
+            },
+            now,
+        );
         let step = match change {
             Change::New => Some(FlowStep::New),
             Change::Updated => Some(FlowStep::Update),
@@ -205,7 +224,12 @@ impl Pipeline {
             let flow = flow.clone();
             let row = self.store.row(flow);
             let (packets, bytes) = (sample.packets, sample.bytes);
-            let happened = Happened::Flow { step, row, packets, bytes };
+            let happened = Happened::Flow {
+                step,
+                row,
+                packets,
+                bytes,
+            };
             self.hub.push(StreamItem { time, happened });
         }
         self.tell_ended();
@@ -217,17 +241,29 @@ impl Pipeline {
         for Ended { row, reason } in self.store.take_ended().filter(|_| is_wanted) {
             let time = *now.get_or_insert_with(|| self.clock.now());
             let step = FlowStep::End(reason);
-            let happened = Happened::Flow { step, row, packets: 0, bytes: 0 };
+            let happened = Happened::Flow {
+                step,
+                row,
+                packets: 0,
+                bytes: 0,
+            };
             self.hub.push(StreamItem { time, happened });
         }
     }
 
     fn tell_loss(&mut self, time: UnixNanos, loss: Loss) {
-        let Loss { packets, bytes, moments } = loss;
+        let Loss {
+            packets,
+            bytes,
+            moments,
+        } = loss;
         let kernel = (packets > 0 || bytes > 0).then_some(Lost::Kernel { packets, bytes });
         let ring = (moments > 0).then_some(Lost::Ring { events: moments });
         for lost in [kernel, ring].into_iter().flatten() {
-            self.hub.push(StreamItem { time, happened: Happened::Lost(lost) });
+            self.hub.push(StreamItem {
+                time,
+                happened: Happened::Lost(lost),
+            });
         }
     }
 }

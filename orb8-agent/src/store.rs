@@ -144,7 +144,9 @@ impl FlowStore {
     pub fn apply(&mut self, sample: &FlowSample, owner: Owner, now: Instant) -> (Change, &Flow) {
         self.counted.packets += sample.packets;
         self.counted.bytes += sample.bytes;
-        let known = self.find(&sample.key).filter(|at| !self.is_reused(*at, sample));
+        let known = self
+            .find(&sample.key)
+            .filter(|at| !self.is_reused(*at, sample));
         let (change, at) = match known {
             Some(at) if sample.kind == SampleKind::Counted => (Change::Updated, at),
             Some(at) => (Change::Unchanged, at),
@@ -227,13 +229,22 @@ impl FlowStore {
         let slot = Slot::new(Flow::new(sample), self.millis(now));
         let at = self.slab.insert(slot);
         let hash = self.hash(&sample.key);
-        let Self { index, slab, hasher, .. } = self;
+        let Self {
+            index,
+            slab,
+            hasher,
+            ..
+        } = self;
         index.insert_unique(hash, at, |at| hash_with(hasher, &slab[*at].flow.key));
         at
     }
 
     fn make_room(&mut self) {
-        if let Some(at) = self.slab.oldest(State::Ended).or(self.slab.oldest(State::Closing)) {
+        if let Some(at) = self
+            .slab
+            .oldest(State::Ended)
+            .or(self.slab.oldest(State::Closing))
+        {
             self.retire(at);
         } else if let Some(at) = self.slab.oldest(State::Live) {
             let flow = self.remove(at);
@@ -255,8 +266,7 @@ impl FlowStore {
         self.slab[at].flow.tcp_flags |= closes;
         self.slab[at].is_drained |= sample.kind == SampleKind::Counted;
         let reverse = self.find(&reverse(&sample.key));
-        let reverse_fin =
-            reverse.is_none_or(|at| self.slab[at].flow.tcp_flags & FIN != 0);
+        let reverse_fin = reverse.is_none_or(|at| self.slab[at].flow.tcp_flags & FIN != 0);
         let reason = match closes & RST {
             0 if !reverse_fin => return,
             0 => EndReason::Fin,
@@ -310,7 +320,8 @@ impl FlowStore {
             if now.saturating_sub(slot.touched) < millis(GRACE) {
                 break;
             }
-            if slot.flow.last.0.saturating_sub(slot.closed_at.0) > REOPENED_AFTER.as_nanos() as u64 {
+            if slot.flow.last.0.saturating_sub(slot.closed_at.0) > REOPENED_AFTER.as_nanos() as u64
+            {
                 slot.flow.end = None;
                 slot.is_drained = false;
                 slot.touched = now;

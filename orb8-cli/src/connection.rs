@@ -1,6 +1,5 @@
 //! Finding someone who answers: the agent that is named, one of this machine, or the engine here.
 
-use std::error::Error as _;
 use std::io;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
@@ -13,7 +12,7 @@ use tonic::{Request, Status};
 
 use crate::args::GlobalArgs;
 use crate::console::Console;
-use crate::error::CliError;
+use crate::error::{CliError, innermost};
 use crate::standalone::{Engine, EngineArgs};
 
 /// The agent's port where none is given.
@@ -232,7 +231,7 @@ impl Connection {
         let engine = Engine::start(args).await?;
         Ok(Self {
             client: client(engine.channel()),
-            name: "this process".to_owned(),
+            name: "the engine in this process".to_owned(),
             timeout: global.timeout,
             engine: Some(engine),
         })
@@ -248,7 +247,7 @@ impl Connection {
             .map_err(|error| unreachable_agent(target, &error))?;
         Ok(Self {
             client: client(channel),
-            name: target.to_string(),
+            name: format!("the agent at {target}"),
             timeout: global.timeout,
             engine: None,
         })
@@ -291,7 +290,8 @@ fn client(channel: Channel) -> OrbitAgentServiceClient<Channel> {
 }
 
 fn unreachable_agent(target: &Target, error: &tonic::transport::Error) -> CliError {
-    let (reason, kind) = cause(error);
+    let reason = innermost(error);
+    let kind = reason.downcast_ref::<io::Error>().map(io::Error::kind);
     if kind == Some(io::ErrorKind::PermissionDenied) {
         return CliError::NoPermission {
             problem: format!("the agent at {target} is not for this user: {reason}"),
@@ -304,22 +304,6 @@ fn unreachable_agent(target: &Target, error: &tonic::transport::Error) -> CliErr
                  sudo orb8 trace network --standalone"
             .to_owned(),
     }
-}
-
-/// Returns the innermost error, which says what happened, and its kind if it is one of I/O.
-fn cause(error: &tonic::transport::Error) -> (String, Option<io::ErrorKind>) {
-    let mut kind = None;
-    let mut reason = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        reason = inner.to_string();
-        kind = inner
-            .downcast_ref::<io::Error>()
-            .map(io::Error::kind)
-            .or(kind);
-        source = inner.source();
-    }
-    (reason, kind)
 }
 
 fn no_agent(tried: &[Tried]) -> CliError {

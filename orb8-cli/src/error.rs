@@ -1,5 +1,6 @@
 //! What ends a command, and the exit status that says so.
 
+use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
@@ -81,30 +82,48 @@ impl CliError {
         }
     }
 
-    /// Wraps what an agent answered instead of what it was asked for.
-    pub(crate) fn answered(agent: &str, status: &Status) -> Self {
+    /// Wraps what someone (`the agent at …`) answered instead of what was asked for.
+    pub(crate) fn answered(who: &str, status: &Status) -> Self {
         let message = status.message();
+        // A status with a source was made here: the connection failed, nobody answered.
+        if let Some(source) = status.source() {
+            return Self::Unavailable {
+                problem: format!("{who} went away: {}", innermost(source)),
+                remedy:
+                    "see its log; if it wants to know its clients, give --tls-cert and --tls-key"
+                        .to_owned(),
+            };
+        }
         match status.code() {
             Code::InvalidArgument => Self::Usage(message.to_owned()),
             Code::Unavailable | Code::Cancelled => Self::Unavailable {
-                problem: format!("the agent at {agent} went away: {message}"),
+                problem: format!("{who} went away: {message}"),
                 remedy: "see its log, and `orb8 status` once it is back".to_owned(),
             },
             Code::DeadlineExceeded => Self::Unavailable {
-                problem: format!("the agent at {agent} did not answer in time"),
+                problem: format!("{who} did not answer in time"),
                 remedy: "give it longer with --timeout".to_owned(),
             },
             Code::PermissionDenied | Code::Unauthenticated => Self::NoPermission {
-                problem: format!("the agent at {agent} refuses: {message}"),
+                problem: format!("{who} refuses: {message}"),
                 remedy: "give a client certificate that it accepts: --tls-cert and --tls-key"
                     .to_owned(),
             },
             Code::Unimplemented => Self::Unavailable {
-                problem: format!("what answers at {agent} is no orb8 agent, or an older one"),
+                problem: format!("{who} is no orb8 agent, or an older one"),
                 remedy: "point at the agent with --agent HOST:PORT or --agent unix:/PATH"
                     .to_owned(),
             },
-            code => Self::Failed(format!("the agent at {agent} failed: {message} ({code:?})")),
+            code => Self::Failed(format!("{who} failed: {message} ({code:?})")),
         }
     }
+}
+
+/// Returns the error at the end of the chain, which says what happened.
+pub(crate) fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
 }

@@ -17,6 +17,7 @@ mod commands;
 mod help;
 mod readme;
 mod samples;
+mod tls;
 
 /// Output that a test can read.
 #[derive(Clone, Debug, Default)]

@@ -1,4 +1,4 @@
-//! Reading a [`v1::Flow`] without repeating what its encoding means.
+//! Reading a [`Flow`] without repeating what its encoding means.
 
 use std::net::IpAddr;
 

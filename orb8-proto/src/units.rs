@@ -58,7 +58,10 @@ pub fn duration(duration: Duration) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
         0 => format!("{}ms", duration.as_millis()),
-        1..60 => format!("{seconds}.{}s", duration.subsec_millis() / 100),
+        1..60 => match duration.subsec_millis() / 100 {
+            0 => format!("{seconds}s"),
+            tenths => format!("{seconds}.{tenths}s"),
+        },
         60..3600 => format!("{minutes}m {}s", seconds % 60),
         3600..86_400 => format!("{hours}h {}m", minutes % 60),
         _ => format!("{days}d {}h", hours % 24),
@@ -148,6 +151,7 @@ mod tests {
         let cases = [
             (Duration::from_millis(450), "450ms"),
             (Duration::from_millis(12_345), "12.3s"),
+            (Duration::from_millis(3_012), "3s"),
             (Duration::from_secs(3599), "59m 59s"),
             (Duration::from_secs(3600), "1h 0m"),
             (Duration::from_secs(90_000), "1d 1h"),

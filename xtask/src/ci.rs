@@ -94,7 +94,15 @@ const STEPS: [Step; 12] = [
     ),
     step(
         "deny",
-        &["cargo", "deny", "--all-features", "check"],
+        &[
+            "cargo",
+            "deny",
+            "--all-features",
+            "check",
+            "bans",
+            "licenses",
+            "sources",
+        ],
         "",
         SkipsWithout("deny"),
     ),

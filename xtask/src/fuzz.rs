@@ -1,5 +1,6 @@
 //! Runs the fuzz targets for a bounded time, on stable Rust. `fuzz/src/lib.rs` says what they are.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -14,6 +15,9 @@ pub(crate) struct Args {
     /// Repeat a run [default: the time]
     #[arg(long)]
     seed: Option<u64>,
+    /// Run one target on the input of this file only
+    #[arg(long, value_name = "FILE", requires = "targets")]
+    input: Option<PathBuf>,
     /// Targets [default: all]
     targets: Vec<String>,
 }
@@ -32,6 +36,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     .arg(root().join("target"))
     .args(["--", "--seconds", &args.seconds.to_string()])
     .current_dir(root().join("fuzz"));
+    if let Some(input) = &args.input {
+        fuzz.arg("--input").arg(std::path::absolute(input)?);
+    }
     if let Some(seed) = args.seed {
         fuzz.args(["--seed", &seed.to_string()]);
     }

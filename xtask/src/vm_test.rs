@@ -26,6 +26,9 @@ const TOOLS: [(&str, &str); 4] = [
     ("sh", "dash"),
 ];
 
+/// An emulated machine is ten to twenty times slower than this one.
+const SLOW: [(&str, &str); 2] = [("ORB8_TEST_SCALE", "0.1"), ("ORB8_TEST_LATENCY_MS", "500")];
+
 /// What `vmtest.py` says when the VM itself failed, not the command in it.
 const VM_FAILED: i32 = 125;
 const TIMED_OUT: i32 = 124;
@@ -140,6 +143,11 @@ fn boot(kernel: &str, test: &Path, log: &Path, args: &Args) -> Result<i32> {
             )));
         };
         vmtest.arg("--add").arg(path);
+    }
+    for (name, value) in SLOW {
+        if std::env::var_os(name).is_none() {
+            vmtest.env(name, value);
+        }
     }
     let output = File::create(log)?;
     vmtest.args([kernel, "--"]).arg(test).args(&args.args);

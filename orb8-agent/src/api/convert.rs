@@ -6,11 +6,12 @@ use orb8_common::flow::HOOK_SOCKET;
 use orb8_proto::filter::{End, FlowFields};
 use orb8_proto::v1;
 
+use crate::cost::OwnCost;
 use crate::identity::{Runtime, Workload};
 use crate::pipeline::{Accounting, FlowStep, Happened, Lost, StreamItem};
 use crate::status::{
-    AttachedInterface, Attachment, Check, CheckState, RingStatus, SourceState, SourceStatus,
-    StatusBoard,
+    AttachedInterface, Attachment, BpfRun, Check, CheckState, RingStatus, SourceState,
+    SourceStatus, StatusBoard,
 };
 use crate::store::{EndReason, FlowRow, FlowView, InterfaceNames};
 
@@ -26,11 +27,17 @@ pub(super) struct Converter {
 
 impl Converter {
     pub(super) fn new(node_name: Arc<str>, board: &StatusBoard) -> Self {
-        Self { node_name, interfaces: interface_names(board) }
+        Self {
+            node_name,
+            interfaces: interface_names(board),
+        }
     }
 
     pub(super) fn flow(&self, row: &FlowRow) -> v1::Flow {
-        let view = FlowView { flow: &row.flow, interfaces: &self.interfaces };
+        let view = FlowView {
+            flow: &row.flow,
+            interfaces: &self.interfaces,
+        };
         let flow = &row.flow;
         let key = &flow.key;
         v1::Flow {
@@ -83,7 +90,12 @@ impl Converter {
             ..v1::StreamEventsResponse::default()
         };
         match &item.happened {
-            Happened::Flow { step, row, packets, bytes } => v1::StreamEventsResponse {
+            Happened::Flow {
+                step,
+                row,
+                packets,
+                bytes,
+            } => v1::StreamEventsResponse {
                 flow: Some(self.flow(row)),
                 delta_bytes: *bytes,
                 delta_packets: *packets,
@@ -94,7 +106,10 @@ impl Converter {
                 .into(),
                 ..event
             },
-            Happened::Lost(what) => v1::StreamEventsResponse { lost: Some(lost(*what)), ..event },
+            Happened::Lost(what) => v1::StreamEventsResponse {
+                lost: Some(lost(*what)),
+                ..event
+            },
         }
     }
 }
@@ -102,7 +117,11 @@ impl Converter {
 /// Returns the names of the interfaces with programs on them.
 pub(super) fn interface_names(board: &StatusBoard) -> InterfaceNames {
     let attachment = board.read().attachment.unwrap_or_default();
-    attachment.interfaces.iter().map(|attached| (attached.index, attached.name.as_str())).collect()
+    attachment
+        .interfaces
+        .iter()
+        .map(|attached| (attached.index, attached.name.as_str()))
+        .collect()
 }
 
 /// Returns the kind of an event.
@@ -123,7 +142,12 @@ fn lost(lost: Lost) -> v1::Lost {
         Lost::Ring { events } => (v1::LostSource::Ring, events, 0, 0),
         Lost::Subscriber { events } => (v1::LostSource::Subscriber, events, 0, 0),
     };
-    v1::Lost { source: source.into(), events, packets, bytes }
+    v1::Lost {
+        source: source.into(),
+        events,
+        packets,
+        bytes,
+    }
 }
 
 fn end_reason(reason: EndReason) -> v1::EndReason {
@@ -180,8 +204,15 @@ fn workload(workload: &Workload) -> v1::Workload {
 }
 
 pub(super) fn accounting(accounting: &Accounting) -> v1::Accounting {
-    let Accounting { counted, lost, other, malformed, duplicate, evicted, lost_moments } =
-        *accounting;
+    let Accounting {
+        counted,
+        lost,
+        other,
+        malformed,
+        duplicate,
+        evicted,
+        lost_moments,
+    } = *accounting;
     v1::Accounting {
         counted_packets: counted.packets,
         counted_bytes: counted.bytes,
@@ -205,15 +236,33 @@ pub(super) fn source(status: &SourceStatus) -> v1::SourceStatus {
         SourceState::Running => (v1::SourceState::Running, String::new()),
         SourceState::Skipped { reason } => (v1::SourceState::Skipped, reason.clone()),
     };
-    v1::SourceStatus { name: status.name.to_owned(), state: state.into(), reason }
+    v1::SourceStatus {
+        name: status.name.to_owned(),
+        state: state.into(),
+        reason,
+    }
 }
 
 pub(super) fn attachment(attachment: &Attachment) -> v1::Attachment {
-    let Attachment { requested, in_force, reason, cgroup_root, interfaces, socket_storage } =
-        attachment;
-    let interface = |AttachedInterface { index, name, mechanism }: &AttachedInterface| {
+    let Attachment {
+        requested,
+        in_force,
+        reason,
+        cgroup_root,
+        interfaces,
+        socket_storage,
+    } = attachment;
+    let interface = |AttachedInterface {
+                         index,
+                         name,
+                         mechanism,
+                     }: &AttachedInterface| {
         let mechanism = (*mechanism).to_owned();
-        v1::AttachedInterface { index: *index, name: name.clone(), mechanism }
+        v1::AttachedInterface {
+            index: *index,
+            name: name.clone(),
+            mechanism,
+        }
     };
     v1::Attachment {
         requested: (*requested).to_owned(),
@@ -226,7 +275,12 @@ pub(super) fn attachment(attachment: &Attachment) -> v1::Attachment {
 }
 
 pub(super) fn check(check: &Check) -> v1::Check {
-    let Check { name, state, detail, remedy } = check;
+    let Check {
+        name,
+        state,
+        detail,
+        remedy,
+    } = check;
     let state = match state {
         CheckState::Ok => v1::CheckState::Ok,
         CheckState::Absent => v1::CheckState::Absent,
@@ -240,8 +294,24 @@ pub(super) fn check(check: &Check) -> v1::Check {
     }
 }
 
+pub(super) fn cost(own: OwnCost, map_bytes: u64, bpf_run: Option<BpfRun>) -> v1::Cost {
+    v1::Cost {
+        cpu_ns: own.cpu_ns,
+        rss_bytes: own.rss_bytes,
+        map_bytes,
+        bpf_ns: bpf_run.map(|run| run.run_ns),
+        bpf_runs: bpf_run.map(|run| run.runs),
+    }
+}
+
 pub(super) fn ring(ring: &RingStatus) -> v1::RingStatus {
-    let RingStatus { probe, size_bytes, events, drops, utilization } = ring;
+    let RingStatus {
+        probe,
+        size_bytes,
+        events,
+        drops,
+        utilization,
+    } = ring;
     v1::RingStatus {
         probe: (*probe).to_owned(),
         size_bytes: *size_bytes,

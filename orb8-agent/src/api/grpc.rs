@@ -38,7 +38,13 @@ impl Agent {
         board: StatusBoard,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { pipeline, board, node_name: node_name.into(), started: Instant::now(), shutdown }
+        Self {
+            pipeline,
+            board,
+            node_name: node_name.into(),
+            started: Instant::now(),
+            shutdown,
+        }
     }
 
     fn converter(&self) -> Converter {
@@ -59,7 +65,10 @@ impl Agent {
         } = self.board.read();
         let (totals, problem) = {
             let pipeline = lock(&self.pipeline);
-            (pipeline.totals(), pipeline.identity_problem().map(str::to_owned))
+            (
+                pipeline.totals(),
+                pipeline.identity_problem().map(str::to_owned),
+            )
         };
         let owners = problem.map(|detail| Check {
             name: "owners",
@@ -67,8 +76,14 @@ impl Agent {
             detail,
             remedy: None,
         });
-        let own = OwnCost::read();
-        let PipelineTotals { events, flows, workloads, pods, subscribers, .. } = totals;
+        let PipelineTotals {
+            events,
+            flows,
+            workloads,
+            pods,
+            subscribers,
+            ..
+        } = totals;
         let accounting = Accounting::new(&kernel_counters, &totals);
         v1::GetStatusResponse {
             node_name: self.node_name.to_string(),
@@ -82,13 +97,7 @@ impl Agent {
             sources: sources.iter().map(convert::source).collect(),
             attachment: attachment.as_ref().map(convert::attachment),
             checks: checks.iter().chain(&owners).map(convert::check).collect(),
-            cost: Some(v1::Cost {
-                cpu_ns: own.cpu_ns,
-                rss_bytes: own.rss_bytes,
-                map_bytes,
-                bpf_ns: bpf_run.map(|run| run.run_ns),
-                bpf_runs: bpf_run.map(|run| run.runs),
-            }),
+            cost: Some(convert::cost(OwnCost::read(), map_bytes, bpf_run)),
             kernel,
             rings: rings.iter().map(convert::ring).collect(),
             subscribers: u32::try_from(subscribers).unwrap_or(u32::MAX),
@@ -110,7 +119,10 @@ impl OrbitAgentService for Agent {
         let converter = self.converter();
         let (page, totals) = {
             let pipeline = lock(&self.pipeline);
-            (pipeline.query(&query, &converter.interfaces), pipeline.totals())
+            (
+                pipeline.query(&query, &converter.interfaces),
+                pipeline.totals(),
+            )
         };
         let accounting = Accounting::new(&self.board.read().kernel_counters, &totals);
         Ok(Response::new(v1::QueryFlowsResponse {
@@ -152,7 +164,9 @@ fn query(request: &v1::QueryFlowsRequest) -> Result<Query, Status> {
         Ok(v1::SortBy::Rate) => SortKey::Rate,
         Err(_) => {
             let sort = request.sort_by;
-            return Err(Status::invalid_argument(format!("sort_by: {sort} is none of its values")));
+            return Err(Status::invalid_argument(format!(
+                "sort_by: {sort} is none of its values"
+            )));
         }
     };
     Ok(Query {
@@ -194,5 +208,9 @@ fn health(sources: &[crate::status::SourceStatus], accounting: &Accounting) -> v
     let is_skipped = |state: &SourceState| matches!(state, SourceState::Skipped { .. });
     let is_missing = sources.iter().any(|source| is_skipped(&source.state));
     let has_lost = accounting.lost.packets > 0 || accounting.lost_moments > 0;
-    if is_missing || has_lost { v1::Health::Degraded } else { v1::Health::Ok }
+    if is_missing || has_lost {
+        v1::Health::Degraded
+    } else {
+        v1::Health::Ok
+    }
 }

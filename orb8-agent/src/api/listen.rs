@@ -23,10 +23,16 @@ pub(super) async fn tcp(
     address: SocketAddr,
     setting: &'static str,
 ) -> Result<TcpListener, AgentError> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        ErrorKind::AddrInUse => AgentError::AddressInUse { address, setting },
-        _ => AgentError::Listen { address, setting, source },
-    })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| match source.kind() {
+            ErrorKind::AddrInUse => AgentError::AddressInUse { address, setting },
+            _ => AgentError::Listen {
+                address,
+                setting,
+                source,
+            },
+        })
 }
 
 /// A unix socket and its file, which goes with it.
@@ -79,7 +85,13 @@ fn bind_in(private: &Path, path: &Path) -> io::Result<UnixSocket> {
     fs::set_permissions(&made, Permissions::from_mode(SOCKET_MODE))?;
     let inode = fs::symlink_metadata(&made)?.ino();
     fs::rename(&made, path)?;
-    Ok(UnixSocket { listener, file: SocketFile { path: path.to_owned(), inode } })
+    Ok(UnixSocket {
+        listener,
+        file: SocketFile {
+            path: path.to_owned(),
+            inode,
+        },
+    })
 }
 
 /// Fails where somebody answers at the path, or where it is something else than a socket.
@@ -98,7 +110,9 @@ async fn refuse_if_taken(path: &Path) -> Result<(), AgentError> {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         // Whoever is too busy to answer is alive.
-        Ok(_) | Err(_) => Err(AgentError::SocketInUse { path: path.to_owned() }),
+        Ok(_) | Err(_) => Err(AgentError::SocketInUse {
+            path: path.to_owned(),
+        }),
     }
 }
 

@@ -38,8 +38,13 @@ impl Selection {
         if !self.kinds.is_empty() && !self.kinds.contains(&convert::kind(item)) {
             return false;
         }
-        let Happened::Flow { row, .. } = &item.happened else { return true };
-        let view = FlowView { flow: &row.flow, interfaces: &converter.interfaces };
+        let Happened::Flow { row, .. } = &item.happened else {
+            return true;
+        };
+        let view = FlowView {
+            flow: &row.flow,
+            interfaces: &converter.interfaces,
+        };
         (self.include_self_traffic || !row.flow.self_traffic)
             && (self.matcher.is_empty() || self.matcher.matches(&view))
     }
@@ -66,7 +71,11 @@ impl EventStream {
         board: StatusBoard,
         shutdown: CancellationToken,
     ) -> Self {
-        let Subscription { recent, receiver, gaps } = subscription;
+        let Subscription {
+            recent,
+            receiver,
+            gaps,
+        } = subscription;
         let last = recent
             .iter()
             .rev()
@@ -93,14 +102,25 @@ impl EventStream {
         if let Some(next) = batch.items.first().filter(|_| missing > 0) {
             let happened = Happened::Lost(Lost::Subscriber { events: missing });
             // Whatever kinds are wanted: that some are missing is never left out.
-            self.ready.push_back(self.converter.event(&StreamItem { time: next.time, happened }));
+            self.ready.push_back(self.converter.event(&StreamItem {
+                time: next.time,
+                happened,
+            }));
         }
         if self.named.elapsed() >= RENAME {
             self.named = Instant::now();
             self.converter.interfaces = convert::interface_names(&self.board);
         }
-        let Self { selection, converter, ready, .. } = self;
-        let wanted = batch.items.iter().filter(|item| selection.wants(item, converter));
+        let Self {
+            selection,
+            converter,
+            ready,
+            ..
+        } = self;
+        let wanted = batch
+            .items
+            .iter()
+            .filter(|item| selection.wants(item, converter));
         ready.extend(wanted.map(|item| converter.event(item)));
     }
 }
@@ -116,7 +136,9 @@ impl Stream for EventStream {
             if self.shutdown.as_mut().poll(context).is_ready() {
                 return Poll::Ready(None);
             }
-            let Some(following) = &mut self.following else { return Poll::Ready(None) };
+            let Some(following) = &mut self.following else {
+                return Poll::Ready(None);
+            };
             match ready!(Pin::new(following).poll_next(context)) {
                 Some(Ok(batch)) => self.take(&batch),
                 // The next batch's number tells how much that was.

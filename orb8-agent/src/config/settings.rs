@@ -55,7 +55,10 @@ pub const OFF: &str = "off";
 pub const OTHER_VARIABLES: &[(&str, &str)] = &[
     ("ORB8_CONFIG", "the settings file, as `--config`"),
     ("ORB8_AGENT", "the agent that `orb8` talks to, as `--agent`"),
-    ("ORB8_BLESS", "rewrites generated documentation in orb8's own tests"),
+    (
+        "ORB8_BLESS",
+        "rewrites generated documentation in orb8's own tests",
+    ),
 ];
 
 // Loopback: without TLS nobody but this machine's users may read its traffic.
@@ -83,6 +86,7 @@ const DEFAULT_FLOW_IDLE_TIMEOUT: DefaultValue = DefaultValue::Text("60s");
 const DEFAULT_EVENT_BUFFER: DefaultValue = DefaultValue::Text("4096");
 // A subscriber may stall for a third of a second at 200k events/s; about 14 MiB if one does.
 const DEFAULT_SUBSCRIBER_BUFFER: DefaultValue = DefaultValue::Text("65536");
+// Starts, stops and what an operator should act on.
 const DEFAULT_LOG: DefaultValue = DefaultValue::Text("info");
 // For people; collectors ask for json.
 const DEFAULT_LOG_FORMAT: DefaultValue = DefaultValue::Text("text");

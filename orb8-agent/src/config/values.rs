@@ -61,7 +61,11 @@ where
 {
     move |text| match text.parse::<T>() {
         Ok(value) if range.contains(&value) => Ok(value),
-        _ => Err(format!("must be a number from {} to {}", range.start(), range.end())),
+        _ => Err(format!(
+            "must be a number from {} to {}",
+            range.start(),
+            range.end()
+        )),
     }
 }
 
@@ -71,7 +75,9 @@ pub(super) fn duration(
 ) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| match with_unit(text, TIME_UNITS).map(Duration::from_millis) {
         Some(value) if range.contains(&value) => Ok(value),
-        _ => Err(format!("must be a duration {allowed}, such as 1s, 1500ms or 2m")),
+        _ => Err(format!(
+            "must be a duration {allowed}, such as 1s, 1500ms or 2m"
+        )),
     }
 }
 
@@ -80,7 +86,9 @@ pub(super) fn ring_size(page: u64, max: u64) -> impl Fn(&str) -> Result<u32, Str
     move |text| {
         let bytes = text.parse().ok().or_else(|| with_unit(text, SIZE_UNITS));
         bytes
-            .filter(|size: &u64| size.is_power_of_two() && size % page == 0 && *size <= max)
+            .filter(|size: &u64| {
+                size.is_power_of_two() && size.is_multiple_of(page) && *size <= max
+            })
             .and_then(|size| u32::try_from(size).ok())
             .ok_or_else(|| {
                 format!(
@@ -109,10 +117,16 @@ impl Glob {
     pub fn matches(&self, name: &str) -> bool {
         let mut parts = self.0.split('*');
         let first = parts.next().unwrap_or_default();
-        let Some(mut rest) = name.strip_prefix(first) else { return false };
-        let Some(last) = parts.next_back() else { return rest.is_empty() };
+        let Some(mut rest) = name.strip_prefix(first) else {
+            return false;
+        };
+        let Some(last) = parts.next_back() else {
+            return rest.is_empty();
+        };
         for part in parts {
-            let Some(at) = rest.find(part) else { return false };
+            let Some(at) = rest.find(part) else {
+                return false;
+            };
             rest = &rest[at + part.len()..];
         }
         rest.ends_with(last)
@@ -160,20 +174,45 @@ mod tests {
         assert_eq!(size(65_536, "4096"), None, "less than a page");
         assert_eq!(size(65_536, "64KiB"), Some(65_536));
         assert_eq!(size(4096, "32MiB"), Some(32 << 20));
-        for bad in ["64MiB", "3MiB", "1MB", "1 MiB", "", "0", "-1", "1048577", "99999999999999MiB"] {
+        for bad in [
+            "64MiB",
+            "3MiB",
+            "1MB",
+            "1 MiB",
+            "",
+            "0",
+            "-1",
+            "1048577",
+            "99999999999999MiB",
+        ] {
             assert_eq!(size(4096, bad), None, "{bad}");
         }
         let error = ring_size(65_536, 32 << 20)("4096").unwrap_err();
-        assert!(error.contains("from 65536 (this machine's page size)"), "{error}");
+        assert!(
+            error.contains("from 65536 (this machine's page size)"),
+            "{error}"
+        );
     }
 
     #[test]
     fn durations_need_a_unit() {
-        let parse = duration(Duration::from_millis(100)..=Duration::from_secs(60), "in range");
+        let parse = duration(
+            Duration::from_millis(100)..=Duration::from_secs(60),
+            "in range",
+        );
         assert_eq!(parse("1s"), Ok(Duration::from_secs(1)));
         assert_eq!(parse("100ms"), Ok(Duration::from_millis(100)));
         assert_eq!(parse("1m"), Ok(Duration::from_secs(60)));
-        for bad in ["5", "99ms", "61s", "1h", "s", "1.5s", "1s ", "18446744073709551615h"] {
+        for bad in [
+            "5",
+            "99ms",
+            "61s",
+            "1h",
+            "s",
+            "1.5s",
+            "1s ",
+            "18446744073709551615h",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

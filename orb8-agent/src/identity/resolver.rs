@@ -40,7 +40,10 @@ impl ResolverConfig {
     /// Looks in this machine's files.
     #[must_use]
     pub fn new(cgroup_root: Option<PathBuf>) -> Self {
-        Self { cgroup_root, files: "/".into() }
+        Self {
+            cgroup_root,
+            files: "/".into(),
+        }
     }
 }
 
@@ -71,7 +74,9 @@ impl Resolver {
     pub fn new(config: ResolverConfig) -> Self {
         let problem = match config.cgroup_root {
             Some(_) => None,
-            None => Some("no cgroup v2 hierarchy is mounted; mount one or set --cgroup-root".into()),
+            None => {
+                Some("no cgroup v2 hierarchy is mounted; mount one or set --cgroup-root".into())
+            }
         };
         Self {
             config,
@@ -108,14 +113,23 @@ impl Resolver {
     /// Returns how many owners were asked for and are known.
     #[must_use]
     pub fn workloads(&self) -> usize {
-        self.known.values().filter(|cgroup| cgroup.workload.is_some()).count()
+        self.known
+            .values()
+            .filter(|cgroup| cgroup.workload.is_some())
+            .count()
     }
 
     /// Returns how many pods those are of.
     #[must_use]
     pub fn pods(&self) -> usize {
-        let workloads = self.known.values().filter_map(|cgroup| cgroup.workload.as_deref());
-        workloads.filter_map(|workload| workload.pod_uid.as_deref()).collect::<HashSet<_>>().len()
+        let workloads = self
+            .known
+            .values()
+            .filter_map(|cgroup| cgroup.workload.as_deref());
+        workloads
+            .filter_map(|workload| workload.pod_uid.as_deref())
+            .collect::<HashSet<_>>()
+            .len()
     }
 
     /// Says why owners are unknown, where something is wrong.
@@ -126,7 +140,10 @@ impl Resolver {
 
     /// Whether a walk, if one may be made, finds the id.
     fn find(&mut self, cgroup_id: u64, now: Instant) -> bool {
-        let is_missing = self.missing.get(&cgroup_id).is_some_and(|until| now < *until);
+        let is_missing = self
+            .missing
+            .get(&cgroup_id)
+            .is_some_and(|until| now < *until);
         if is_missing || self.next_walk.is_some_and(|next| now < next) {
             return false;
         }
@@ -139,7 +156,9 @@ impl Resolver {
     }
 
     fn walk(&mut self, now: Instant) {
-        let Some(root) = &self.config.cgroup_root else { return };
+        let Some(root) = &self.config.cgroup_root else {
+            return;
+        };
         self.walks += 1;
         let (walk, known) = (self.walks, &mut self.known);
         let started = Instant::now();
@@ -148,14 +167,22 @@ impl Resolver {
                 cgroup.walk = walk;
                 cgroup.vanished = None;
             } else if known.len() < MAX_KNOWN {
-                let cgroup = Cgroup { path: path.into(), workload: None, walk, vanished: None };
+                let cgroup = Cgroup {
+                    path: path.into(),
+                    workload: None,
+                    walk,
+                    vanished: None,
+                };
                 known.insert(id, cgroup);
             }
         });
         let took = started.elapsed();
         self.next_walk = Some(now + WALK_INTERVAL.max(took * WALK_REST));
         self.problem = result.err().map(|error| {
-            format!("cannot read the cgroups below {}: {error}; owners are unknown", root.display())
+            format!(
+                "cannot read the cgroups below {}: {error}; owners are unknown",
+                root.display()
+            )
         });
         self.known.retain(|_, cgroup| {
             let gone_for = |since: Instant| now.saturating_duration_since(since);
@@ -168,17 +195,26 @@ impl Resolver {
 
 /// Reads the owner off a path, and its names off the node's files.
 fn describe(config: &ResolverConfig, path: &str) -> Workload {
-    let path::PathParts { pod_uid, container_id, runtime, unit } = path::parse(path);
+    let path::PathParts {
+        pod_uid,
+        container_id,
+        runtime,
+        unit,
+    } = path::parse(path);
     let names = match &container_id {
         Some(id) => Names::look_up(&config.files, runtime, id),
         None => Names::default(),
     };
     // The root's processes are everyone's.
     let is_nobodys = pod_uid.is_none() && container_id.is_none() && unit.is_none() && path != "/";
-    let process = config.cgroup_root.as_ref().filter(|_| is_nobodys).and_then(|root| {
-        let cgroup = root.join(path.trim_start_matches('/'));
-        tree::process_name(&cgroup, &config.files.join("proc"))
-    });
+    let process = config
+        .cgroup_root
+        .as_ref()
+        .filter(|_| is_nobodys)
+        .and_then(|root| {
+            let cgroup = root.join(path.trim_start_matches('/'));
+            tree::process_name(&cgroup, &config.files.join("proc"))
+        });
     Workload {
         namespace: names.namespace,
         pod: names.pod,

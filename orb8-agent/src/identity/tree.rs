@@ -17,7 +17,9 @@ pub(super) fn walk(root: &Path, mut visit: impl FnMut(u64, &str)) -> io::Result<
     fs::read_dir(root)?;
     let mut pending = vec![String::new()];
     while let Some(path) = pending.pop() {
-        let Ok(entries) = fs::read_dir(root.join(path.trim_start_matches('/'))) else { continue };
+        let Ok(entries) = fs::read_dir(root.join(path.trim_start_matches('/'))) else {
+            continue;
+        };
         for entry in entries.flatten() {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;

@@ -164,7 +164,10 @@ impl Hub {
             return;
         }
         let items = std::mem::take(&mut self.pending);
-        let batch = Arc::new(Batch { first: self.next, items });
+        let batch = Arc::new(Batch {
+            first: self.next,
+            items,
+        });
         self.next += batch.items.len() as u64;
         if self.sender.receiver_count() > 0 {
             // The only error is that the last subscriber left just now.
@@ -179,7 +182,10 @@ impl Hub {
         Subscription {
             recent: self.recent.iter().cloned().collect(),
             receiver: self.sender.subscribe(),
-            gaps: Gaps { next: self.next, lost: Arc::clone(&self.lost) },
+            gaps: Gaps {
+                next: self.next,
+                lost: Arc::clone(&self.lost),
+            },
         }
     }
 

@@ -25,7 +25,7 @@ use crate::{
     pipeline::{self, SharedPipeline},
     status::{BpfRun, KernelCounters, RingStatus, StatusBoard},
 };
-use convert::Converter;
+pub use convert::Converter;
 
 /// The signal's name.
 pub const NAME: &str = "flow";

@@ -50,9 +50,7 @@ async fn once(
     if let Some(duration) = duration {
         if standalone {
             let duration = units::duration(duration);
-            console.note(&format!(
-                "no agent here: counting in this process for {duration}"
-            ));
+            console.note(&format!("counting in this process for {duration}"));
         }
         since = since.or_else(|| Some(now_ns()));
         let interrupt = console.interrupt.clone();

@@ -46,7 +46,7 @@ async fn follow(
         .map_err(|status| connection.error(&status))?
         .into_inner();
     if connection.is_standalone() {
-        console.note("no agent here: tracing in this process; Ctrl-C ends it");
+        console.note("tracing in this process; Ctrl-C ends it");
     }
     let mut printer = Printer::new(Shape::of(global.output), args, console);
     let mut summary = Summary::new();

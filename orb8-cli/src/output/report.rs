@@ -15,6 +15,9 @@ use super::style::{BAD, GOOD, HEADER, QUIET, WARN, paint};
 /// Column where values begin, as far as labels allow.
 const LABEL: usize = 18;
 
+/// Uptime from which a share of CPU time says something, nanoseconds.
+const STARTING: u64 = 60_000_000_000;
+
 /// Lines of text, with or without colours.
 pub(crate) struct Report {
     text: String,
@@ -121,8 +124,9 @@ impl Report {
 
     fn cost(&mut self, cost: &Cost, uptime_ns: u64) {
         self.section("Cost");
+        // What starting costs is no share of anything.
         let cpu = match uptime_ns {
-            0 => nanos(cost.cpu_ns),
+            ..STARTING => nanos(cost.cpu_ns),
             uptime => format!(
                 "{} ({} of a core)",
                 nanos(cost.cpu_ns),

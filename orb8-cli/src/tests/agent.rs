@@ -1,5 +1,6 @@
 //! An agent on a unix socket that answers from what a test gives it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -12,9 +13,10 @@ use orb8_proto::v1::{
     StreamEventsRequest, StreamEventsResponse,
 };
 use tempfile::TempDir;
-use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_stream::{Stream, StreamExt};
+use tonic::transport::ServerTlsConfig;
 use tonic::{Request, Response, Status};
 
 use super::samples;
@@ -67,6 +69,24 @@ impl FakeAgent {
                 .serve_with_incoming(UnixListenerStream::new(listener)),
         );
         agent
+    }
+
+    /// Listens on loopback with TLS, for clients that its authority knows.
+    pub(super) async fn start_tls(script: Script, tls: ServerTlsConfig) -> SocketAddr {
+        let service = Service {
+            script,
+            queries: Arc::default(),
+            streams: Arc::default(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut server = tonic::transport::Server::builder().tls_config(tls).unwrap();
+        tokio::spawn(
+            server
+                .add_service(OrbitAgentServiceServer::new(service))
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+        address
     }
 
     pub(super) fn socket(&self) -> PathBuf {

@@ -136,13 +136,20 @@ fn socket_hook(context: *mut __sk_buff, direction: u8) {
     // SAFETY: the kernel passed it.
     let skb = unsafe { Skb::new(context) };
     let mut stored = core::ptr::null_mut();
-    if SOCKET_STORAGE.load() != 0 {
+    if SOCKET_STORAGE.load() != 0 && is_connected(skb.socket()) {
         stored = stored_socket(skb.socket(), core::ptr::null_mut(), 0);
         if !stored.is_null() && count_stored(skb, stored, direction) {
             return;
         }
     }
     count_by_socket_key(skb, direction, stored.is_null());
+}
+
+/// Only such a socket can have a record: looking for one costs a call.
+#[inline(always)]
+fn is_connected(socket: *mut bpf_sock) -> bool {
+    // SAFETY: null is checked first.
+    !socket.is_null() && unsafe { (*socket).dst_port } != 0
 }
 
 /// Counts towards the packet's 5-tuple, and gives a busy connected socket a record of its own.

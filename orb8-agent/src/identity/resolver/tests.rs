@@ -20,12 +20,19 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let temporary = || tempfile::tempdir().unwrap();
-        Self { cgroups: temporary(), files: temporary(), start: Instant::now() }
+        Self {
+            cgroups: temporary(),
+            files: temporary(),
+            start: Instant::now(),
+        }
     }
 
     fn resolver(&self) -> Resolver {
         let cgroup_root = Some(self.cgroups.path().to_owned());
-        Resolver::new(ResolverConfig { cgroup_root, files: self.files.path().to_owned() })
+        Resolver::new(ResolverConfig {
+            cgroup_root,
+            files: self.files.path().to_owned(),
+        })
     }
 
     /// Makes a cgroup and returns its id.
@@ -70,8 +77,14 @@ fn a_pod_has_all_its_names() {
         process: None,
     };
     assert_eq!(*workload, expected);
-    assert!(Arc::ptr_eq(&workload, &resolver.resolve(id, node.start).unwrap()), "shared");
-    let pause = node.cgroup(&format!("kubepods/burstable/pod{UID}/{}", ID.replace('7', "8")));
+    assert!(
+        Arc::ptr_eq(&workload, &resolver.resolve(id, node.start).unwrap()),
+        "shared"
+    );
+    let pause = node.cgroup(&format!(
+        "kubepods/burstable/pod{UID}/{}",
+        ID.replace('7', "8")
+    ));
     resolver.resolve(pause, node.after(5_000)).unwrap();
     assert_eq!((resolver.workloads(), resolver.pods()), (2, 1));
     assert_eq!(resolver.problem(), None);
@@ -82,7 +95,10 @@ fn a_container_without_a_name_is_called_by_its_short_id() {
     let node = Node::new();
     let id = node.cgroup(&format!("docker/{ID}"));
     let workload = node.resolver().resolve(id, node.start).unwrap();
-    assert_eq!((workload.container.as_deref(), workload.runtime), (None, Some(Runtime::Docker)));
+    assert_eq!(
+        (workload.container.as_deref(), workload.runtime),
+        (None, Some(Runtime::Docker))
+    );
     assert_eq!(workload.container_label(), Some("7f3c1a9be2d8"));
 }
 
@@ -90,16 +106,30 @@ fn a_container_without_a_name_is_called_by_its_short_id() {
 fn a_cgroup_of_nobody_is_called_by_its_first_process() {
     let node = Node::new();
     let id = node.cgroup("jobs/one");
-    node.write(node.cgroups.path(), "jobs/one/cgroup.procs", "0\n4711\n4712\n");
+    node.write(
+        node.cgroups.path(),
+        "jobs/one/cgroup.procs",
+        "0\n4711\n4712\n",
+    );
     node.write(node.files.path(), "proc/4711/comm", "iperf3\n");
     let unit = node.cgroup("system.slice/sshd.service");
-    node.write(node.cgroups.path(), "system.slice/sshd.service/cgroup.procs", "4711\n");
+    node.write(
+        node.cgroups.path(),
+        "system.slice/sshd.service/cgroup.procs",
+        "4711\n",
+    );
     let mut resolver = node.resolver();
     let workload = resolver.resolve(id, node.start).unwrap();
     assert_eq!(workload.process.as_deref(), Some("iperf3"));
-    assert_eq!((workload.unit.as_deref(), workload.cgroup_path.as_str()), (None, "/jobs/one"));
+    assert_eq!(
+        (workload.unit.as_deref(), workload.cgroup_path.as_str()),
+        (None, "/jobs/one")
+    );
     let workload = resolver.resolve(unit, node.start).unwrap();
-    assert_eq!((workload.unit.as_deref(), workload.process.as_deref()), (Some("sshd.service"), None));
+    assert_eq!(
+        (workload.unit.as_deref(), workload.process.as_deref()),
+        (Some("sshd.service"), None)
+    );
 }
 
 #[test]
@@ -109,7 +139,13 @@ fn the_root_is_everyones() {
     node.write(node.files.path(), "proc/1/comm", "init\n");
     let id = fs::metadata(node.cgroups.path()).unwrap().ino();
     let workload = node.resolver().resolve(id, node.start).unwrap();
-    assert_eq!(*workload, Workload { cgroup_path: "/".into(), ..Workload::default() });
+    assert_eq!(
+        *workload,
+        Workload {
+            cgroup_path: "/".into(),
+            ..Workload::default()
+        }
+    );
 }
 
 #[test]
@@ -118,7 +154,11 @@ fn new_cgroups_are_found_by_the_next_walk_that_may_be_made() {
     let mut resolver = node.resolver();
     resolver.refresh(node.start);
     let id = node.cgroup("system.slice/new.service");
-    assert_eq!(resolver.resolve(id, node.after(100)), None, "the last walk was just now");
+    assert_eq!(
+        resolver.resolve(id, node.after(100)),
+        None,
+        "the last walk was just now"
+    );
     assert!(resolver.resolve(id, node.after(5_000)).is_some());
     assert_eq!(resolver.resolve(0, node.after(5_000)), None);
 }
@@ -145,11 +185,19 @@ fn a_vanished_cgroup_keeps_its_owner_for_a_minute() {
     fs::remove_dir(node.cgroups.path().join("system.slice/job.service")).unwrap();
     resolver.refresh(node.after(10_000));
     let unit = |resolver: &mut Resolver, at| {
-        resolver.resolve(id, at).and_then(|workload| workload.unit.clone())
+        resolver
+            .resolve(id, at)
+            .and_then(|workload| workload.unit.clone())
     };
-    assert_eq!(unit(&mut resolver, node.after(10_000)).as_deref(), Some("job.service"));
+    assert_eq!(
+        unit(&mut resolver, node.after(10_000)).as_deref(),
+        Some("job.service")
+    );
     resolver.refresh(node.after(60_000));
-    assert_eq!(unit(&mut resolver, node.after(60_000)).as_deref(), Some("job.service"));
+    assert_eq!(
+        unit(&mut resolver, node.after(60_000)).as_deref(),
+        Some("job.service")
+    );
     resolver.refresh(node.after(80_000));
     assert_eq!(unit(&mut resolver, node.after(80_000)), None);
 }
@@ -162,7 +210,11 @@ fn without_cgroups_the_reason_is_there() {
 
     let mut resolver = Resolver::new(ResolverConfig::new(Some("/nonexistent/cgroup".into())));
     assert_eq!(resolver.resolve(5, Instant::now()), None);
-    assert!(resolver.problem().unwrap().contains("/nonexistent/cgroup"), "{:?}", resolver.problem());
+    assert!(
+        resolver.problem().unwrap().contains("/nonexistent/cgroup"),
+        "{:?}",
+        resolver.problem()
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Turns records into events, and totals of sockets into what was added to them.
-pub(super) struct Converter {
+pub struct Converter {
     clock: Clock,
     sockets: Sockets,
     undecodable: u64,
@@ -35,7 +35,9 @@ struct Known {
 const REMEMBERED: u8 = 2;
 
 impl Converter {
-    pub(super) fn new(clock: Clock) -> Self {
+    /// Knows no socket yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
         Self { clock, sockets: Sockets::default(), undecodable: 0 }
     }
 
@@ -44,12 +46,13 @@ impl Converter {
     }
 
     /// Records that were not what they should be, since start.
-    pub(super) const fn undecodable(&self) -> u64 {
+    #[must_use]
+    pub const fn undecodable(&self) -> u64 {
         self.undecodable
     }
 
     /// Converts a ring record. True when it asks for a drain.
-    pub(super) fn ring(&mut self, record: &[u8], batch: &mut Vec<Event>) -> bool {
+    pub fn ring(&mut self, record: &[u8], batch: &mut Vec<Event>) -> bool {
         if let Ok(moment) = Moment::read_from_bytes(record) {
             match self.moment(&moment) {
                 Some(event) => batch.push(event),
@@ -92,7 +95,7 @@ impl Converter {
     }
 
     /// Converts a drain. `monotonic_ns` tells what a tick is.
-    pub(super) fn drained(
+    pub fn drained(
         &mut self,
         drained: &Drained,
         monotonic_ns: impl Fn(u64) -> u64,

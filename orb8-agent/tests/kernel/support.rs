@@ -1,0 +1,82 @@
+//! What the tests stand on: places that are their own, traffic, and two ways to count it.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+pub(crate) mod cgroup;
+pub(crate) mod engine;
+pub(crate) mod frames;
+pub(crate) mod netns;
+pub(crate) mod reference;
+pub(crate) mod roles;
+pub(crate) mod traffic;
+
+use cgroup::{Cgroup, Joined};
+use netns::Pair;
+
+/// Two joined namespaces, and a cgroup that this process is in: what most tests need.
+///
+/// Fields are dropped in order: the cgroup is left before it is removed, and the turn ends last.
+pub(crate) struct Lab {
+    pub(crate) pair: Pair,
+    _joined: Joined,
+    pub(crate) cgroup: Cgroup,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        let turn = turn();
+        let cgroup = Cgroup::new();
+        let joined = cgroup.join();
+        Self { pair: Pair::new(), _joined: joined, cgroup, _turn: turn }
+    }
+}
+
+/// A whole process is in one cgroup, so only one test may be at work.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `count` times `ORB8_TEST_SCALE`, and at least one.
+pub(crate) fn scaled(count: u64) -> u64 {
+    ((count as f64 * scale()) as u64).max(1)
+}
+
+/// A time of load times `ORB8_TEST_SCALE`.
+pub(crate) fn scaled_time(time: Duration) -> Duration {
+    time.mul_f64(scale())
+}
+
+fn scale() -> f64 {
+    std::env::var("ORB8_TEST_SCALE").map_or(1.0, |scale| scale.parse().expect("a number"))
+}
+
+/// Says why a test does not run here; fails where the machine is known to have the feature.
+pub(crate) fn skip(feature: &str, reason: &str) {
+    let required = std::env::var("ORB8_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|name| name == feature), "{feature} is required: {reason}");
+    let thread = std::thread::current();
+    eprintln!("SKIPPED {}: no {feature}: {reason}", thread.name().unwrap_or("test"));
+}
+
+/// How long anything that has to happen may take, on a slow emulated machine too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Calls `check` until it gives something.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`].
+pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
