@@ -107,7 +107,7 @@ impl InterfaceSelector {
 /// What is logged, and how it reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Directives that [`EnvFilter`] accepts.
+    /// Directives that [`EnvFilter`](tracing_subscriber::EnvFilter) accepts.
     pub filter: String,
     /// How lines read.
     pub format: LogFormat,

@@ -13,8 +13,11 @@ mod ticks;
 
 pub use features::{Feature, Features};
 pub use flow::{
-    AttachedTo, Drained, FILTER_PRIORITY, FlowObject, FlowOptions, LinkKind, RingReader,
+    AttachedTo, Drained, DrainedPart, FILTER_PRIORITY, FlowObject, FlowOptions, LinkKind, RingReader,
 };
+pub use ticks::Ticks;
+
+
 
 /// The `flow` object, built by `cargo xtask probes`.
 pub static FLOW_OBJECT: &[u8] = aya::include_bytes_aligned!("ebpf/objects/flow.bpf.o");

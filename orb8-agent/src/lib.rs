@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod netlink;
 pub mod pipeline;
 pub mod preflight;
+pub mod signals;
 pub mod sources;
 pub mod status;
 pub mod store;

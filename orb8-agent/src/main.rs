@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use orb8_agent::config::{Environment, RawConfig};
 use orb8_agent::error::{AgentError, EXIT_USAGE, chain};
-use orb8_agent::{agent, logging};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use orb8_agent::{agent, logging, signals};
 
 /// One for draining and one for answering; more would only cost memory.
 const WORKERS: usize = 2;
@@ -50,24 +48,5 @@ fn start(cli: Cli) -> Result<(), AgentError> {
         .enable_all()
         .build()
         .map_err(AgentError::io("start the runtime"))?
-        .block_on(async { agent::run(config, shutdown_on_signal()?).await })
-}
-
-/// Returns a token that SIGTERM and SIGINT cancel.
-fn shutdown_on_signal() -> Result<CancellationToken, AgentError> {
-    let listen = |kind| signal(kind).map_err(AgentError::io("listen for signals"));
-    let (mut terminate, mut interrupt) = (
-        listen(SignalKind::terminate())?,
-        listen(SignalKind::interrupt())?,
-    );
-    let token = CancellationToken::new();
-    let cancel = token.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("stopping on SIGTERM"),
-            _ = interrupt.recv() => tracing::info!("stopping on SIGINT"),
-        }
-        cancel.cancel();
-    });
-    Ok(token)
+        .block_on(async { agent::run(config, signals::shutdown()?).await })
 }

@@ -33,6 +33,10 @@ pub const KEY_FRAGMENT: u8 = 1;
 /// Short connections stay below it and so never pay for the allocation.
 pub const PROMOTE_PACKETS: u64 = 8;
 
+/// The table of closed sockets has this part of a flow table's entries: only sockets that were busy
+/// get there.
+pub const CLOSED_PART: u64 = 4;
+
 /// What a flow is: one direction of one 5-tuple, at one observation point. 56 bytes.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,

@@ -104,17 +104,22 @@ pub struct Transport {
     pub ip_len: u32,
     /// The packet ends before its transport header does: the ports are 0.
     pub truncated: bool,
-    /// Set when the packet is a fragment of a larger datagram.
-    pub fragment: Option<Fragment>,
+    /// Whether this is all of a datagram.
+    pub part: Part,
+    /// Identification, which the fragments of a datagram share; 0 for a whole one.
+    pub datagram_id: u32,
 }
 
-/// A fragment of an IP datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fragment {
-    /// Identification, which the fragments of a datagram share.
-    pub id: u32,
-    /// The first fragment has the ports.
-    pub first: bool,
+/// What a packet is of its IP datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Whole,
+    /// Its first fragment, which has the ports.
+    First,
+    /// Another fragment.
+    Later,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -296,10 +301,10 @@ fn parse_ipv4<P: Packet + ?Sized>(
     };
     let fragment = u16::from_be(ip.fragment);
     if fragment & 0x3fff != 0 {
-        let first = fragment & 0x1fff == 0;
-        transport.fragment = Some(Fragment { id: u32::from(u16::from_be(ip.id)), first });
+        transport.part = if fragment & 0x1fff == 0 { Part::First } else { Part::Later };
+        transport.datagram_id = u32::from(u16::from_be(ip.id));
     }
-    if !matches!(transport.fragment, Some(Fragment { first: false, .. })) {
+    if transport.part != Part::Later {
         parse_transport(packet, link.header_len + header_len, &mut transport);
     }
     let addresses = [v4_mapped(ip.source), v4_mapped(ip.destination)];
@@ -341,7 +346,8 @@ fn walk_extensions<P: Packet + ?Sized>(packet: &P, mut offset: u32, transport: &
         transport.protocol = extension.next_header;
         if header == protocol::FRAGMENT {
             let first = u16::from_be(extension.fragment) & 0xfff8 == 0;
-            transport.fragment = Some(Fragment { id: u32::from_be(extension.id), first });
+            transport.part = if first { Part::First } else { Part::Later };
+            transport.datagram_id = u32::from_be(extension.id);
             offset += 8;
             if !first {
                 return;

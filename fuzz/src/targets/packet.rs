@@ -5,7 +5,7 @@
 use std::mem::MaybeUninit;
 
 use orb8_common::flow::{FlowKey, HOOK_INTERFACE, HOOK_SOCKET};
-use orb8_common::packet::{Link, NoFlow, Place, Transport, parse_ethernet, parse_ip};
+use orb8_common::packet::{Link, NoFlow, Part, Place, Transport, parse_ethernet, parse_ip};
 
 const ETHERNET: u8 = 1;
 const OFFLOADED_VLAN: u8 = 2;
@@ -63,8 +63,7 @@ fn parse(packet: &[u8], link: Link, hook: u8) {
     assert_eq!((key.vlan, key.inner_vlan), (link.vlan, link.inner_vlan));
     let ports = (key.source_port, key.destination_port);
     assert_eq!(ports, (transport.source_port, transport.destination_port));
-    let later_fragment = transport.fragment.is_some_and(|fragment| !fragment.first);
-    if transport.truncated || later_fragment {
+    if transport.truncated || transport.part == Part::Later {
         assert_eq!(ports, (0, 0), "ports out of nowhere: {transport:?}");
     }
     if packet[link.header_len as usize] >> 4 == 4 {

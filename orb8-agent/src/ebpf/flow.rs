@@ -16,7 +16,7 @@ use aya::{
         tc::{self, NlOptions, SchedClassifierLinkId, TcAttachOptions, TcHandle},
     },
 };
-use orb8_common::flow::{Counter, FlowKey, FlowStats, SocketBody, SocketRecord};
+use orb8_common::flow::{CLOSED_PART, Counter, FlowKey, FlowStats, SocketBody, SocketRecord};
 use tokio::io::unix::AsyncFd;
 use zerocopy::FromBytes;
 
@@ -33,7 +33,7 @@ const OBJECT: &str = "flow";
 /// What is set when the object is loaded.
 #[derive(Clone, Debug)]
 pub struct FlowOptions {
-    /// Entries of each of the two flow tables, and of the table of closed sockets.
+    /// Entries of each of the two flow tables; the table of closed sockets has a quarter.
     pub table_size: u32,
     /// Bytes of the ring: a power of two and a multiple of the page size.
     pub ring_size: u32,
@@ -94,6 +94,18 @@ pub struct Drained {
 }
 
 impl Drained {
+    /// Cuts it into parts of at most `size` records of each kind.
+    pub fn parts(&self, size: usize) -> impl Iterator<Item = DrainedPart<'_>> {
+        let Self { flows, sockets, closed, undecodable } = self;
+        let longest = flows.len().max(sockets.len()).max(closed.len());
+        (0..longest.max(1)).step_by(size).map(move |start| DrainedPart {
+            flows: part(flows, start, size),
+            sockets: part(sockets, start, size),
+            closed: part(closed, start, size),
+            undecodable: if start == 0 { *undecodable } else { 0 },
+        })
+    }
+
     /// Empties the buffers, and gives memory back that a burst needed.
     pub fn clear(&mut self) {
         const KEEP: usize = 8192;
@@ -106,6 +118,24 @@ impl Drained {
         closed.shrink_to(KEEP);
         *undecodable = 0;
     }
+}
+
+/// A part of a [`Drained`].
+#[derive(Clone, Copy, Debug)]
+pub struct DrainedPart<'a> {
+    /// See [`Drained::flows`].
+    pub flows: &'a [(FlowKey, FlowStats)],
+    /// See [`Drained::sockets`].
+    pub sockets: &'a [SocketBody],
+    /// See [`Drained::closed`].
+    pub closed: &'a [SocketBody],
+    /// See [`Drained::undecodable`].
+    pub undecodable: u64,
+}
+
+fn part<T>(records: &[T], start: usize, size: usize) -> &[T] {
+    let end = records.len().min(start + size);
+    records.get(start..end).unwrap_or_default()
 }
 
 /// The loaded object. Dropping it detaches and unloads everything.
@@ -192,7 +222,7 @@ impl FlowObject {
             .override_global("LEAVE_OWNED", &u8::from(options.leave_owned), true)
             .map_max_entries("FLOWS_0", options.table_size)
             .map_max_entries("FLOWS_1", options.table_size)
-            .map_max_entries("CLOSED", options.table_size)
+            .map_max_entries("CLOSED", options.table_size / CLOSED_PART as u32)
             .map_max_entries("EVENTS", options.ring_size)
             .load(FLOW_OBJECT)
             .map_err(load_error)?;
@@ -250,10 +280,10 @@ impl FlowObject {
         Ok(())
     }
 
-    /// Converts a record's time to the monotonic clock, nanoseconds.
+    /// What a tick was at the last drain.
     #[must_use]
-    pub fn monotonic_ns(&self, tick: u64) -> u64 {
-        self.ticks.monotonic_ns(tick)
+    pub const fn ticks(&self) -> Ticks {
+        self.ticks
     }
 
     /// Whether connected sockets count in their own storage.

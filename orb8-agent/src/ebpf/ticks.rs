@@ -5,7 +5,7 @@
 /// The rate (`CONFIG_HZ`) is not told to user space, so it is measured, ever better as the two
 /// moments part. An error of it shows in proportion to how long ago the tick was.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ticks {
+pub struct Ticks {
     first: Moment,
     now: Moment,
 }
@@ -31,8 +31,9 @@ impl Ticks {
         }
     }
 
-    /// The monotonic time of a tick that is not later than the current moment by much.
-    pub(super) fn monotonic_ns(&self, tick: u64) -> u64 {
+    /// The monotonic time, nanoseconds, of a tick that is not later than the current moment by much.
+    #[must_use]
+    pub fn monotonic_ns(&self, tick: u64) -> u64 {
         let Self { now, .. } = self;
         if tick >= now.tick {
             return now.ns;

@@ -93,7 +93,7 @@ pub struct Batch {
     pub items: Vec<StreamItem>,
 }
 
-/// See the [module](self).
+/// Sends events to subscribers, and keeps the last ones.
 #[derive(Debug)]
 pub struct Hub {
     sender: broadcast::Sender<Arc<Batch>>,

@@ -135,16 +135,24 @@ impl FlowSource {
         pressed
     }
 
-    /// Takes in what was counted since the last drain. Moments come on meanwhile, and are read
-    /// next.
+    /// Takes in what was counted since the last drain, and moments all the while: a drain under
+    /// load takes longer than the ring has room for.
     async fn drain(&mut self) {
         let object = Arc::clone(&self.object);
         let mut drained = std::mem::take(&mut self.drained);
-        let drain = tokio::task::spawn_blocking(move || {
+        let mut drain = tokio::task::spawn_blocking(move || {
             let result = lock(&object).drain(&mut drained);
             (drained, result)
         });
-        match drain.await {
+        let drained = loop {
+            tokio::select! {
+                drained = &mut drain => break drained,
+                () = tokio::time::sleep(REST) => {
+                    self.read_ring();
+                }
+            }
+        };
+        match drained {
             Ok((drained, result)) => {
                 self.drained = drained;
                 if let Err(error) = result {
@@ -157,21 +165,22 @@ impl FlowSource {
     }
 
     fn take_in(&mut self) {
-        let Self { object, converter, drained, batch, .. } = self;
-        {
-            let object = lock(object);
-            converter.drained(drained, |tick| object.monotonic_ns(tick), batch);
+        let drained = std::mem::take(&mut self.drained);
+        let ticks = lock(&self.object).ticks();
+        self.converter.begin_cycle();
+        for part in drained.parts(PART) {
+            self.converter.drained(&part, |tick| ticks.monotonic_ns(tick), &mut self.batch);
+            pipeline::lock(&self.pipeline).ingest(&mut self.batch);
+            self.read_ring();
         }
-        drained.clear();
+        self.drained = drained;
+        self.drained.clear();
         if let Err(error) = self.read_counters() {
             tracing::error!(error = crate::error::chain(&error), "the counters cannot be read");
         }
         let mut pipeline = pipeline::lock(&self.pipeline);
         pipeline.ingest(&mut self.batch);
         pipeline.end_of_cycle(Instant::now());
-        drop(pipeline);
-        // A burst's memory goes back.
-        self.batch.shrink_to(BATCH_KEPT);
     }
 
     fn read_counters(&mut self) -> Result<(), EbpfError> {
@@ -215,8 +224,8 @@ impl FlowSource {
     }
 }
 
-/// Events whose memory a quiet cycle keeps.
-const BATCH_KEPT: usize = 4096;
+/// Records that are taken in at a time, between two looks at the ring.
+const PART: usize = 4096;
 
 /// Waits until the rest is over and the ring has something.
 async fn readable(

@@ -24,13 +24,13 @@ use aya_ebpf::{
 };
 use orb8_common::{
     flow::{
-        ClosedSocket, Control, Counter, DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey, FlowStats,
+        CLOSED_PART, ClosedSocket, Control, Counter, DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey, FlowStats,
         HOOK_INTERFACE, HOOK_SOCKET, KEY_FRAGMENT, MOMENT_FIN, MOMENT_NEW, MOMENT_OVERFLOW,
         MOMENT_RST, Moment, PRESSURE, PROMOTE_PACKETS, SocketBody, SocketCounters,
         SocketRecord, spread_tcp_flags,
     },
     packet::{
-        Fragment, Link, NoFlow, Packet, Place, TCP_FIN, TCP_RST, Transport, parse_ethernet,
+        Link, NoFlow, Packet, Part, Place, TCP_FIN, TCP_RST, Transport, parse_ethernet,
         parse_ip, protocol,
     },
 };
@@ -425,7 +425,7 @@ fn publish(stored: *mut SocketRecord) -> u64 {
             atomic_add(&raw mut (*control).closed, 1);
             (&raw const (*control).closed).read_volatile()
         };
-        if closed >= HIGH_WATER.load() {
+        if closed >= HIGH_WATER.load() / CLOSED_PART {
             press(control);
         }
     }
@@ -575,8 +575,8 @@ fn interface_hook(context: *mut __sk_buff, direction: u8, ethernet: bool) {
     };
     // SAFETY: `parse` succeeded.
     let key = unsafe { key.assume_init_mut() };
-    if let Some(fragment) = transport.fragment {
-        find_ports(key, fragment);
+    if transport.part != Part::Whole {
+        find_ports(key, &transport);
     }
     let seen = Seen {
         skb,
@@ -626,14 +626,14 @@ fn ip_bytes(skb: Skb, link: Link, transport: &Transport) -> u32 {
 
 /// Remembers the ports of a first fragment, and gives them to the others.
 #[inline(always)]
-fn find_ports(key: &mut FlowKey, fragment: Fragment) {
+fn find_ports(key: &mut FlowKey, transport: &Transport) {
     let datagram = FragmentKey {
         source_addr: key.source_addr,
         destination_addr: key.destination_addr,
-        id: fragment.id,
+        id: transport.datagram_id,
         protocol: u32::from(key.protocol),
     };
-    if fragment.first {
+    if transport.part == Part::First {
         let ports = Ports { source: key.source_port, destination: key.destination_port };
         // An LRU insertion does not fail for want of room.
         let _ = FRAGMENTS.insert(datagram, ports, 0);
@@ -666,7 +666,7 @@ fn parse(
 /// A fragment at the socket hook: a raw socket's own, since the stack fragments later.
 #[inline(always)]
 fn mark_fragment(key: &mut FlowKey, transport: &Transport) {
-    if let Some(Fragment { first: false, .. }) = transport.fragment {
+    if transport.part == Part::Later {
         key.flags = KEY_FRAGMENT;
     }
 }

@@ -39,28 +39,21 @@ impl Toolchain {
     }
 
     fn rust_src(&self) -> Result<()> {
-        if self
-            .sysroot
-            .join("lib/rustlib/src/rust/library/Cargo.lock")
-            .exists()
-        {
+        let sources = self.sysroot.join("lib/rustlib/src/rust/library/Cargo.lock");
+        if sources.exists() {
             return Ok(());
         }
-        let name = env::var("RUSTUP_TOOLCHAIN");
         let mut add = Command::new("rustup");
-        add.args(["component", "add", "rust-src"])
-            .current_dir(root());
-        if let Ok(name) = &name {
-            add.args(["--toolchain", name]);
-        }
-        workspace::run(&mut add).map_err(|error| {
-            Unavailable(format!(
+        add.args(["component", "add", "rust-src"]);
+        let added = workspace::run(add.current_dir(root()));
+        if let Err(error) = added.and_then(|()| Ok(fs::metadata(&sources).map(drop)?)) {
+            let name = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "the toolchain".into());
+            bail!(Unavailable(format!(
                 "the standard library's sources are missing ({error:#}): \
-                 run `rustup component add rust-src` for {}",
-                name.as_deref().unwrap_or("the pinned toolchain")
-            ))
-            .into()
-        })
+                 run `rustup component add rust-src` for {name}"
+            )));
+        }
+        Ok(())
     }
 
     fn bpf_linker(&self) -> Result<()> {

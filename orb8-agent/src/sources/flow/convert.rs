@@ -9,7 +9,7 @@ use zerocopy::FromBytes;
 
 use crate::{
     clock::Clock,
-    ebpf::Drained,
+    ebpf::DrainedPart,
     event::{Event, FlowSample, Payload, SampleKind, UnixNanos},
 };
 
@@ -94,25 +94,29 @@ impl Converter {
         Some(Event { time, subject: None, payload: Payload::Flow(sample) })
     }
 
-    /// Converts a drain. `monotonic_ns` tells what a tick is.
+    /// Begins the taking in of a drain.
+    pub fn begin_cycle(&mut self) {
+        self.clock.sync();
+        self.forget();
+    }
+
+    /// Converts a part of a drain. `monotonic_ns` tells what a tick is.
     pub fn drained(
         &mut self,
-        drained: &Drained,
+        drained: &DrainedPart<'_>,
         monotonic_ns: impl Fn(u64) -> u64,
         batch: &mut Vec<Event>,
     ) {
-        self.clock.sync();
         let clock = self.clock.clone();
         let time = |tick| clock.unix(monotonic_ns(tick));
-        let Drained { flows, sockets, closed, undecodable } = drained;
+        let DrainedPart { flows, sockets, closed, undecodable } = *drained;
         self.undecodable += undecodable;
-        self.forget();
         batch.extend(flows.iter().map(|(key, stats)| counted(*key, stats, &time)));
         for body in sockets {
-            self.socket(body, false, time, batch);
+            self.socket(body, false, &time, batch);
         }
         for body in closed {
-            self.socket(body, true, time, batch);
+            self.socket(body, true, &time, batch);
         }
     }
 

@@ -118,7 +118,8 @@ impl Engine {
         let Self { object, drained, seen, .. } = self;
         object.drain(drained).expect("draining");
         assert_eq!(drained.undecodable, 0, "every record decodes");
-        seen.take_in(drained, |tick| object.monotonic_ns(tick));
+        let ticks = object.ticks();
+        seen.take_in(drained, |tick| ticks.monotonic_ns(tick));
         drained.clear();
         self.read_ring();
     }

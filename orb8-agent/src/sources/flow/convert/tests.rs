@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
 use super::*;
-use crate::clock::Reading;
+use crate::{clock::Reading, ebpf::Drained};
 
 fn converter() -> Converter {
     Converter::new(Clock::with_source(|| Reading { monotonic_ns: 0, unix_ns: 1_000_000 }))
@@ -47,7 +47,10 @@ fn samples(batch: &[Event]) -> Vec<&FlowSample> {
 fn drain(converter: &mut Converter, sockets: Vec<SocketBody>, closed: Vec<SocketBody>) -> Vec<Event> {
     let mut batch = Vec::new();
     let drained = Drained { sockets, closed, ..Drained::default() };
-    converter.drained(&drained, |tick| tick, &mut batch);
+    converter.begin_cycle();
+    for part in drained.parts(1) {
+        converter.drained(&part, |tick| tick, &mut batch);
+    }
     batch
 }
 
