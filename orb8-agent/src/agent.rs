@@ -5,6 +5,7 @@
 //!                                  └─▶ FlowSource ─▶ Pipeline ─▶ api
 //!                                          └─▶ StatusBoard ─▶ api
 //! ```
+//! In time: look at the machine ([`Prepared`]), bind and answer ([`Api`]), attach ([`Agent`]).
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::Api,
+    api::{Api, Tasks},
     attach::{self, Attacher, Plan},
     config::{AttachStrategy, Config},
     ebpf::{FlowObject, FlowOptions},
@@ -26,21 +27,27 @@ use crate::{
 /// Runs a daemon until `shutdown` is cancelled or a listener fails.
 ///
 /// # Errors
-/// What [`Agent::start`] and [`Api::build`] say, and what ends a listener.
+/// What [`Prepared::new`], [`Api::build`] and [`Prepared::start`] say, and what ends a listener.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), AgentError> {
-    let agent = Agent::start(&config).await?;
-    let served = serve(&config, &agent, &shutdown).await;
-    agent.stop().await;
-    served
+    let prepared = Prepared::new(&config)?;
+    // First, so that a port in use fails before anything is attached, and `/readyz` answers while
+    // programs load.
+    let api = Api::build(&config, prepared.pipeline(), prepared.board()).await?;
+    let tasks = api.run(&shutdown);
+    match prepared.start(&config).await {
+        Ok(agent) => {
+            let served = end_of(tasks, &shutdown).await;
+            agent.stop().await;
+            served
+        }
+        Err(error) => {
+            shutdown.cancel();
+            end_of(tasks, &shutdown).await.and(Err(error))
+        }
+    }
 }
 
-async fn serve(
-    config: &Config,
-    agent: &Agent,
-    shutdown: &CancellationToken,
-) -> Result<(), AgentError> {
-    let api = Api::build(config, Arc::clone(&agent.pipeline), agent.board.clone()).await?;
-    let mut tasks = api.run(shutdown);
+async fn end_of(mut tasks: Tasks, shutdown: &CancellationToken) -> Result<(), AgentError> {
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
         let ended = ended.unwrap_or_else(|error| {
@@ -53,20 +60,20 @@ async fn serve(
     result
 }
 
-/// A running engine: programs attached, records drained, flows held. Nothing listens yet.
-pub struct Agent {
+/// An engine that has looked at its machine and attached nothing. The API can be built on it.
+pub struct Prepared {
+    preflight: Preflight,
     pipeline: SharedPipeline,
     board: StatusBoard,
-    cancel: CancellationToken,
-    tasks: JoinSet<()>,
+    addresses: LocalAddresses,
 }
 
-impl Agent {
-    /// Starts everything but the listeners. Call it within a runtime.
+impl Prepared {
+    /// Looks at the machine.
     ///
     /// # Errors
-    /// [`AgentError::MissingPrivileges`], or [`AgentError::NothingToRun`] when no source runs.
-    pub async fn start(config: &Config) -> Result<Self, AgentError> {
+    /// [`AgentError::MissingPrivileges`].
+    pub fn new(config: &Config) -> Result<Self, AgentError> {
         let preflight = Preflight::run();
         preflight.privileges()?;
         let board = StatusBoard::default();
@@ -76,8 +83,29 @@ impl Agent {
         });
         let addresses = LocalAddresses::default();
         let pipeline = Pipeline::new(config, addresses.clone()).shared();
+        Ok(Self { preflight, pipeline, board, addresses })
+    }
+
+    /// What the API reads.
+    #[must_use]
+    pub fn pipeline(&self) -> SharedPipeline {
+        Arc::clone(&self.pipeline)
+    }
+
+    /// What the engine says of itself.
+    #[must_use]
+    pub fn board(&self) -> StatusBoard {
+        self.board.clone()
+    }
+
+    /// Loads, attaches, and starts to deliver. Call it within a runtime.
+    ///
+    /// # Errors
+    /// [`AgentError::NothingToRun`] when no source runs.
+    pub async fn start(self, config: &Config) -> Result<Agent, AgentError> {
+        let Self { preflight, pipeline, board, addresses } = self;
         let mut agent =
-            Self { pipeline, board, cancel: CancellationToken::new(), tasks: JoinSet::new() };
+            Agent { pipeline, board, cancel: CancellationToken::new(), tasks: JoinSet::new() };
         let started = agent.start_flows(config, &preflight, addresses).await;
         // Reading the kernel's types takes megabytes that are not needed again.
         drop(preflight);
@@ -85,6 +113,9 @@ impl Agent {
         if let Err(error) = started {
             let reason = chain(&error);
             tracing::error!(source = flow::NAME, reason, "skipped");
+            let state = SourceState::Skipped { reason: reason.clone() };
+            let skipped = SourceStatus { name: flow::NAME, state };
+            agent.board.update(|status| status.sources = vec![skipped]);
             agent.stop().await;
             return Err(match error {
                 AgentError::NothingToRun { .. } => error,
@@ -93,19 +124,17 @@ impl Agent {
         }
         Ok(agent)
     }
+}
 
-    /// What the API reads.
-    #[must_use]
-    pub const fn pipeline(&self) -> &SharedPipeline {
-        &self.pipeline
-    }
+/// A running engine: programs attached, records drained, flows held.
+pub struct Agent {
+    pipeline: SharedPipeline,
+    board: StatusBoard,
+    cancel: CancellationToken,
+    tasks: JoinSet<()>,
+}
 
-    /// What the engine says of itself.
-    #[must_use]
-    pub const fn board(&self) -> &StatusBoard {
-        &self.board
-    }
-
+impl Agent {
     /// Detaches, takes in what was counted until then, and ends the tasks.
     pub async fn stop(mut self) {
         self.cancel.cancel();
@@ -169,5 +198,27 @@ impl Agent {
         let attacher =
             Attacher::start(Arc::clone(&object), plan, config, addresses, board).await?;
         Ok((object, attacher))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_fails_before_anything_is_attached() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = Config::in_process().unwrap();
+        config.api.listen = Some(taken.local_addr().unwrap());
+        // Attaching would fail too, and differently.
+        config.attach = AttachStrategy::Cgroup;
+        config.cgroup_root = Some("/nonexistent".into());
+        match run(config, CancellationToken::new()).await.unwrap_err() {
+            AgentError::AddressInUse { .. } => {}
+            AgentError::MissingPrivileges { missing, .. } => {
+                println!("SKIPPED: missing {}", missing.join(", "));
+            }
+            error => panic!("{error:?}"),
+        }
     }
 }

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use orb8_proto::v1::orbit_agent_service_server::OrbitAgentServiceServer;
-use tokio::net::TcpListener;
+use tokio::io::DuplexStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -32,7 +32,7 @@ use crate::pipeline::{SharedPipeline, lock};
 use crate::status::StatusBoard;
 use admin::Admin;
 use grpc::Agent;
-use listen::UnixSocket;
+use listen::{Listeners, UnixSocket};
 
 mod admin;
 mod convert;
@@ -41,14 +41,13 @@ mod listen;
 mod stream;
 mod tls;
 
+pub use listen::Bound;
+
 /// Connections that are open at shutdown get this long to finish.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Bytes on their way inside the process.
 const IN_PROCESS_BUFFER: usize = 256 * 1024;
-
-/// How often gRPC health follows readiness.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Who may ask, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,21 +82,9 @@ pub struct Api {
     node_name: String,
     pipeline: SharedPipeline,
     board: StatusBoard,
-    grpc: Option<(Server, TcpListener)>,
-    admin: Option<TcpListener>,
-    socket: Option<UnixSocket>,
-    bound: Bound,
-}
-
-/// Where an API listens.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bound {
-    /// Address of the gRPC API, with the port that the system chose for port 0.
-    pub listen: Option<SocketAddr>,
-    /// Address of the admin pages, likewise.
-    pub admin: Option<SocketAddr>,
-    /// Path of the unix socket.
-    pub socket: Option<PathBuf>,
+    listeners: Listeners,
+    /// Connections of this process.
+    in_process: Vec<DuplexStream>,
 }
 
 impl Api {
@@ -111,92 +98,96 @@ impl Api {
         pipeline: SharedPipeline,
         board: StatusBoard,
     ) -> Result<Self, AgentError> {
-        let ApiConfig {
-            listen,
-            admin,
-            socket,
-            tls,
-        } = &config.api;
-        let mut bound = Bound {
-            socket: socket.clone(),
-            ..Bound::default()
-        };
-        let grpc = match listen {
-            Some(address) => {
-                let server = tls
-                    .as_ref()
-                    .map_or_else(|| Ok(Server::builder()), tls::server)?;
-                let listener = listen::tcp(*address, "listen").await?;
-                bound.listen = local_address(&listener)?;
-                Some((server, listener))
-            }
-            None => None,
-        };
-        let admin = match admin {
-            Some(address) => {
-                let listener = listen::tcp(*address, "admin-listen").await?;
-                bound.admin = local_address(&listener)?;
-                Some(listener)
-            }
-            None => None,
-        };
-        let socket = match socket {
-            Some(path) => Some(listen::unix(path).await?),
-            None => None,
-        };
-        let ports = [bound.listen, bound.admin]
-            .into_iter()
-            .flatten()
-            .map(|at| at.port());
+        let listeners = Listeners::bind(&config.api).await?;
+        let Bound { listen, admin, .. } = listeners.bound;
+        let ports = [listen, admin].into_iter().flatten().map(|at| at.port());
         lock(&pipeline).set_own_ports(ports.collect());
         Ok(Self {
+            listeners,
+            ..Self::without_listeners(config, pipeline, board)
+        })
+    }
+
+    /// Answers this process only, whatever the configuration says of listeners.
+    #[must_use]
+    pub fn without_listeners(
+        config: &Config,
+        pipeline: SharedPipeline,
+        board: StatusBoard,
+    ) -> Self {
+        Self {
             node_name: config.node_name.clone(),
             pipeline,
             board,
-            grpc,
-            admin,
-            socket,
-            bound,
-        })
+            listeners: Listeners::default(),
+            in_process: Vec::new(),
+        }
     }
 
     /// Returns where it listens.
     #[must_use]
     pub fn bound(&self) -> &Bound {
-        &self.bound
+        &self.listeners.bound
+    }
+
+    /// Connects this process. What is asked before [`Api::run`] waits for it.
+    pub fn connect(&mut self) -> Channel {
+        let (client, server) = tokio::io::duplex(IN_PROCESS_BUFFER);
+        self.in_process.push(server);
+        let mut client = Some(TokioIo::new(client));
+        let connector = tower::service_fn(move |_| {
+            let gone = || std::io::Error::other("the agent in this process has stopped");
+            std::future::ready(client.take().ok_or_else(gone))
+        });
+        // The name goes nowhere: the connector has the connection.
+        Endpoint::from_static("http://in-process").connect_with_connector_lazy(connector)
     }
 
     /// Answers until `shutdown` is cancelled.
     #[must_use]
     pub fn run(self, shutdown: &CancellationToken) -> Tasks {
+        let mut tasks = Tasks::new();
+        let routes = self.routes(shutdown, &mut tasks);
         let Self {
-            node_name,
+            node_name: _,
             pipeline,
             board,
+            listeners,
+            in_process,
+        } = self;
+        let Listeners {
             grpc,
             admin,
             socket,
             bound,
-        } = self;
-        let mut tasks = Tasks::new();
-        let routes = routes(&node_name, &pipeline, &board, shutdown, &mut tasks);
+        } = listeners;
+        let stop = || shutdown.clone().cancelled_owned();
         if let Some((mut server, listener)) = grpc {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            let stop = shutdown.clone().cancelled_owned();
             let serve = server
                 .add_routes(routes.clone())
-                .serve_with_incoming_shutdown(incoming, stop);
+                .serve_with_incoming_shutdown(incoming, stop());
             spawn(&mut tasks, "grpc", shutdown, async {
                 serve.await.map_err(AgentError::Serve)
             });
         }
         if let Some(UnixSocket { listener, file }) = socket {
-            let stop = shutdown.clone().cancelled_owned();
             let serve = Server::builder()
-                .add_routes(routes)
-                .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop);
+                .add_routes(routes.clone())
+                .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop());
             spawn(&mut tasks, "socket", shutdown, async move {
                 let _file = file;
+                serve.await.map_err(AgentError::Serve)
+            });
+        }
+        if !in_process.is_empty() {
+            // Never ends: the server would close its connections with it.
+            let incoming = tokio_stream::iter(in_process.into_iter().map(std::io::Result::Ok))
+                .chain(tokio_stream::pending());
+            let serve = Server::builder()
+                .add_routes(routes)
+                .serve_with_incoming_shutdown(incoming, stop());
+            spawn(&mut tasks, "in_process", shutdown, async {
                 serve.await.map_err(AgentError::Serve)
             });
         }
@@ -205,100 +196,67 @@ impl Api {
                 metrics: Metrics::new(pipeline, board.clone()),
                 board,
             });
-            let stop = shutdown.clone().cancelled_owned();
-            let serve = axum::serve(listener, pages).with_graceful_shutdown(stop);
+            let serve = axum::serve(listener, pages).with_graceful_shutdown(stop());
             spawn(&mut tasks, "admin", shutdown, async {
                 serve.await.map_err(AgentError::io("serve the admin pages"))
             });
         }
-        info!(?bound, "listening");
+        if bound != Bound::default() {
+            info!(?bound, "listening");
+        }
         tasks
     }
-}
 
-/// Answers inside this process, whatever is or is not listened on.
-#[must_use]
-pub fn connect_in_process(
-    node_name: &str,
-    pipeline: &SharedPipeline,
-    board: &StatusBoard,
-    shutdown: &CancellationToken,
-    tasks: &mut Tasks,
-) -> Channel {
-    let routes = routes(node_name, pipeline, board, shutdown, tasks);
-    let (client, server) = tokio::io::duplex(IN_PROCESS_BUFFER);
-    // Never ends: the server would close its connections with it.
-    let incoming =
-        tokio_stream::once(Ok::<_, std::io::Error>(server)).chain(tokio_stream::pending());
-    let stop = shutdown.clone().cancelled_owned();
-    let serve = Server::builder()
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, stop);
-    spawn(tasks, "in_process", shutdown, async {
-        serve.await.map_err(AgentError::Serve)
-    });
-
-    let mut client = Some(TokioIo::new(client));
-    let connector = tower::service_fn(move |_| {
-        let gone = || std::io::Error::other("the agent in this process has stopped");
-        std::future::ready(client.take().ok_or_else(gone))
-    });
-    // The name goes nowhere: the connector has the connection.
-    Endpoint::from_static("http://in-process").connect_with_connector_lazy(connector)
-}
-
-/// The services, with the task that keeps gRPC health in step with readiness.
-fn routes(
-    node_name: &str,
-    pipeline: &SharedPipeline,
-    board: &StatusBoard,
-    shutdown: &CancellationToken,
-    tasks: &mut Tasks,
-) -> Routes {
-    let agent = Agent::new(node_name, pipeline.clone(), board.clone(), shutdown.clone());
-    let (reporter, health) = tonic_health::server::health_reporter();
-    spawn(
-        tasks,
-        "health",
-        shutdown,
-        follow_readiness(reporter, board.clone(), shutdown.clone()),
-    );
-    let routes = Routes::new(OrbitAgentServiceServer::new(agent)).add_service(health);
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(orb8_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1();
-    match reflection {
-        Ok(reflection) => routes.add_service(reflection),
-        Err(error) => {
-            tracing::warn!(%error, "reflection is off: the built-in descriptors do not parse");
-            routes
+    /// The services, with the task that keeps gRPC health in step with readiness.
+    fn routes(&self, shutdown: &CancellationToken, tasks: &mut Tasks) -> Routes {
+        let agent = Agent::new(
+            &self.node_name,
+            self.pipeline.clone(),
+            self.board.clone(),
+            shutdown.clone(),
+        );
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let follow = follow_readiness(reporter, self.board.readiness(), shutdown.clone());
+        spawn(tasks, "health", shutdown, follow);
+        let routes = Routes::new(OrbitAgentServiceServer::new(agent)).add_service(health);
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(orb8_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1();
+        match reflection {
+            Ok(reflection) => routes.add_service(reflection),
+            Err(error) => {
+                tracing::warn!(%error, "reflection is off: the built-in descriptors do not parse");
+                routes
+            }
         }
     }
 }
 
-/// Reports the service as serving while the agent is ready, until `shutdown` is cancelled.
+/// Reports the service as serving while the agent is ready, until `shutdown` is cancelled. It sleeps
+/// while nothing changes.
 async fn follow_readiness(
     reporter: HealthReporter,
-    board: StatusBoard,
+    mut readiness: watch::Receiver<bool>,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
-    while !shutdown.is_cancelled() {
-        if admin::not_ready(&board.read()).is_empty() {
-            reporter
-                .set_serving::<OrbitAgentServiceServer<Agent>>()
-                .await;
+    type Service = OrbitAgentServiceServer<Agent>;
+    loop {
+        let is_ready = *readiness.borrow_and_update();
+        if is_ready {
+            reporter.set_serving::<Service>().await;
         } else {
-            reporter
-                .set_not_serving::<OrbitAgentServiceServer<Agent>>()
-                .await;
+            reporter.set_not_serving::<Service>().await;
         }
-        // An elapsed timeout is the time for another look.
-        let _ = timeout(HEALTH_INTERVAL, shutdown.cancelled()).await;
+        let changed = tokio::select! {
+            () = shutdown.cancelled() => false,
+            changed = readiness.changed() => changed.is_ok(),
+        };
+        if !changed {
+            break;
+        }
     }
-    reporter
-        .set_not_serving::<OrbitAgentServiceServer<Agent>>()
-        .await;
+    reporter.set_not_serving::<Service>().await;
     Ok(())
 }
 
@@ -321,13 +279,6 @@ fn spawn(
         }
     };
     tasks.spawn(work.instrument(info_span!("api", task = name)));
-}
-
-fn local_address(listener: &TcpListener) -> Result<Option<SocketAddr>, AgentError> {
-    listener
-        .local_addr()
-        .map(Some)
-        .map_err(AgentError::io("ask for the address listened on"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! strategy, features ──decide──▶ Plan ──start──▶ cgroup and interfaces ──run──▶ hotplug
 //! ```
 
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,7 @@ use crate::{
     pipeline::LocalAddresses,
     sources::flow::{self, SharedObject},
     status::{AttachedInterface, Attachment, StatusBoard},
+    store::InterfaceNames,
 };
 
 /// Which hooks are used, and why.
@@ -178,8 +179,14 @@ impl Attacher {
                 change = network.next() => change,
             };
             match change {
-                Some(Change::Link(link)) => self.link(&link).await,
-                Some(Change::Gone(index)) => self.gone(index),
+                Some(Change::Link(link)) => {
+                    self.rename(|names| names.insert(link.index, &link.name));
+                    self.link(&link).await;
+                }
+                Some(Change::Gone(index)) => {
+                    self.rename(|names| names.remove(index));
+                    self.gone(index);
+                }
                 Some(Change::Addresses) => self.list_addresses().await,
                 Some(Change::Missed) => {
                     if let Err(error) = self.list().await {
@@ -213,11 +220,20 @@ impl Attacher {
 
     async fn list(&mut self) -> Result<(), AgentError> {
         self.list_addresses().await;
+        let Some(network) = &self.network else { return Ok(()) };
+        let links = match network.links().await {
+            Ok(links) => links,
+            Err(error) if self.plan.interfaces => return Err(error),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "interfaces have no names");
+                return Ok(());
+            }
+        };
+        let names = links.iter().map(|link| (link.index, link.name.as_str()));
+        self.rename(|known| *known = names.collect());
         if !self.plan.interfaces {
             return Ok(());
         }
-        let Some(network) = &self.network else { return Ok(()) };
-        let links = network.links().await?;
         let known = self.board.read().attachment.map(|attachment| attachment.interfaces);
         for interface in known.unwrap_or_default() {
             if !links.iter().any(|link| link.index == interface.index) {
@@ -289,6 +305,10 @@ impl Attacher {
     fn gone(&self, index: u32) {
         flow::lock(&self.object).detach_interface(index);
         self.update(|attachment| attachment.interfaces.retain(|known| known.index != index));
+    }
+
+    fn rename(&self, change: impl FnOnce(&mut InterfaceNames)) {
+        self.board.update(|status| change(Arc::make_mut(&mut status.interfaces)));
     }
 
     fn attached(&self, index: u32) -> Option<AttachedInterface> {

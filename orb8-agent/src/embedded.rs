@@ -4,8 +4,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::{
-    agent::Agent,
-    api::{self, Tasks},
+    agent::{Agent, Prepared},
+    api::{Api, Tasks},
     config::Config,
     error::AgentError,
 };
@@ -22,17 +22,14 @@ impl Embedded {
     /// Starts the engine. Its listeners, if the configuration has any, stay closed.
     ///
     /// # Errors
-    /// As [`Agent::start`].
+    /// As [`Prepared::new`] and [`Prepared::start`].
     pub async fn start(config: Config) -> Result<Self, AgentError> {
-        let agent = Agent::start(&config).await?;
-        let (shutdown, mut tasks) = (CancellationToken::new(), Tasks::new());
-        let channel = api::connect_in_process(
-            &config.node_name,
-            agent.pipeline(),
-            agent.board(),
-            &shutdown,
-            &mut tasks,
-        );
+        let prepared = Prepared::new(&config)?;
+        let mut api = Api::without_listeners(&config, prepared.pipeline(), prepared.board());
+        let channel = api.connect();
+        let agent = prepared.start(&config).await?;
+        let shutdown = CancellationToken::new();
+        let tasks = api.run(&shutdown);
         Ok(Self { agent, channel, shutdown, tasks })
     }
 

@@ -41,6 +41,9 @@ pub struct Workload {
     pub cgroup_path: String,
     /// A process of the cgroup, for owners that are neither container nor unit.
     pub process: Option<String>,
+    /// Whether its processes share this agent's network namespace, so that an interface index of
+    /// theirs means the same interface here.
+    pub host_network: bool,
 }
 
 impl Workload {

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::event::{Event, FlowSample, Loss, Payload, UnixNanos};
 use crate::identity::{Resolver, ResolverConfig};
-use crate::store::{Change, Ended, FlowStore, InterfaceNames, Owner, Page, Query, Totals};
+use crate::store::{Added, Change, Ended, FlowStore, InterfaceNames, Owner, Page, Query, Totals};
 use dedup::{Dedup, Verdict};
 use self_traffic::{SelfTraffic, own_cgroup_id};
 
@@ -238,14 +238,15 @@ impl Pipeline {
     fn tell_ended(&mut self) {
         let is_wanted = self.hub.is_wanted();
         let mut now = None;
-        for Ended { row, reason } in self.store.take_ended().filter(|_| is_wanted) {
+        for Ended { row, reason, added } in self.store.take_ended().filter(|_| is_wanted) {
             let time = *now.get_or_insert_with(|| self.clock.now());
             let step = FlowStep::End(reason);
+            let Added { packets, bytes } = added;
             let happened = Happened::Flow {
                 step,
                 row,
-                packets: 0,
-                bytes: 0,
+                packets,
+                bytes,
             };
             self.hub.push(StreamItem { time, happened });
         }

@@ -1,22 +1,52 @@
 //! What the engine knows about itself: written by the engine, read by the API, `/readyz`,
 //! `/metrics` and `orb8 diagnose`.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::watch;
+
+use crate::store::InterfaceNames;
 
 /// One board, many readers. Cloning shares it.
 #[derive(Clone, Debug, Default)]
-pub struct StatusBoard(Arc<RwLock<EngineStatus>>);
+pub struct StatusBoard(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    status: RwLock<EngineStatus>,
+    ready: watch::Sender<bool>,
+}
 
 impl StatusBoard {
     /// Changes the status in place.
     pub fn update(&self, change: impl FnOnce(&mut EngineStatus)) {
-        change(&mut self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let mut status = self.0.status.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut status);
+        // Under the lock, so that of two changes the later one is told last.
+        let is_ready = status.is_ready();
+        self.0
+            .ready
+            .send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready);
     }
 
     /// Returns a copy.
     #[must_use]
     pub fn read(&self) -> EngineStatus {
-        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        let status = self.0.status.read().unwrap_or_else(PoisonError::into_inner);
+        status.clone()
+    }
+
+    /// Returns the names of this network namespace's interfaces.
+    #[must_use]
+    pub fn interfaces(&self) -> Arc<InterfaceNames> {
+        let status = self.0.status.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&status.interfaces)
+    }
+
+    /// Follows [`EngineStatus::is_ready`]. It tells of changes of that, and of nothing else.
+    #[must_use]
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.0.ready.subscribe()
     }
 }
 
@@ -29,6 +59,8 @@ pub struct EngineStatus {
     pub sources: Vec<SourceStatus>,
     /// `None` until the flow source has attached.
     pub attachment: Option<Attachment>,
+    /// Names of this network namespace's interfaces, whether programs are on them or not.
+    pub interfaces: Arc<InterfaceNames>,
     /// The preflight table.
     pub checks: Vec<Check>,
     /// What the kernel side counted outside flows.
@@ -39,6 +71,34 @@ pub struct EngineStatus {
     pub map_bytes: u64,
     /// Program run time and count; only where `kernel.bpf_stats_enabled` is set.
     pub bpf_run: Option<BpfRun>,
+}
+
+impl EngineStatus {
+    /// Whether anything is delivered. One running source is enough: a skipped one is told by status
+    /// and metrics.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.sources
+            .iter()
+            .any(|source| source.state == SourceState::Running)
+    }
+
+    /// Returns why the agent is not ready, one line each; nothing when it is.
+    #[must_use]
+    pub fn not_ready(&self) -> Vec<String> {
+        if self.is_ready() {
+            return Vec::new();
+        }
+        let reasons = self.sources.iter().filter_map(|source| match &source.state {
+            SourceState::Running => None,
+            SourceState::Skipped { reason } => Some(format!("{}: {reason}", source.name)),
+        });
+        let reasons: Vec<String> = reasons.collect();
+        if reasons.is_empty() {
+            return vec!["sources are starting".to_owned()];
+        }
+        reasons
+    }
 }
 
 /// A source and whether it runs.
@@ -159,4 +219,34 @@ pub struct BpfRun {
     pub run_ns: u64,
     /// Runs.
     pub runs: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(state: SourceState) -> Vec<SourceStatus> {
+        vec![SourceStatus { name: "flow", state }]
+    }
+
+    #[test]
+    fn readiness_is_told_when_it_changes_and_only_then() {
+        let board = StatusBoard::default();
+        let mut ready = board.readiness();
+        assert!(!*ready.borrow_and_update(), "nothing runs yet");
+        board.update(|status| status.map_bytes = 1);
+        let reason = "no BPF".to_owned();
+        board.update(|status| status.sources = with(SourceState::Skipped { reason }));
+        assert!(!ready.has_changed().unwrap(), "a number and a reason change nothing");
+        assert_eq!(board.read().not_ready(), ["flow: no BPF"]);
+
+        board.update(|status| status.sources = with(SourceState::Running));
+        assert!(ready.has_changed().unwrap() && *ready.borrow_and_update());
+        board.update(|status| status.kernel_counters.lost_packets = 1);
+        assert!(!ready.has_changed().unwrap());
+        assert!(board.read().not_ready().is_empty());
+
+        board.update(|status| status.sources.clear());
+        assert!(ready.has_changed().unwrap() && !*ready.borrow_and_update());
+    }
 }

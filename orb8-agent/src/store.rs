@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!        new ──▶ live ──FIN, RST──▶ closing ──last counts──▶ ended ──grace──▶ retired
-//!                 └──idle──▶ retired   └── End is told here, with the flow's final counts
+//!                 └──idle──▶ retired   └── End is told here, with the last counts
 //! ```
 //! When the store is full, ended flows make room first, then those longest without traffic.
 //! Every step is O(1): each state is a list in the order of the last change.
@@ -26,7 +26,7 @@ mod query;
 mod slab;
 
 pub use fields::{FlowView, InterfaceNames, direction_of, protocol_of};
-pub use flow::{EndReason, Flow, local_end};
+pub use flow::{Added, EndReason, Flow, local_end};
 pub use query::{FlowRow, Page, Query, SortKey};
 
 /// TCP flags as in the header.
@@ -61,6 +61,8 @@ pub struct Ended {
     pub row: FlowRow,
     /// Why.
     pub reason: EndReason,
+    /// What was added since it was closed, which no [`Change::Updated`] told.
+    pub added: Added,
 }
 
 /// What a sample did to the store.
@@ -70,7 +72,8 @@ pub enum Change {
     New,
     /// It added counts to a flow.
     Updated,
-    /// It was a moment of a flow that is known. Ends are told by [`FlowStore::take_ended`].
+    /// Nothing to tell now: it was a moment of a flow that is known, or it added the last counts to
+    /// a flow that was closed, which [`FlowStore::take_ended`] tells with the end.
     Unchanged,
 }
 
@@ -162,7 +165,15 @@ impl FlowStore {
         if sample.key.protocol == TCP {
             self.follow_close(at, sample);
         }
-        (change, &self.slab[at].flow)
+        let slot = &mut self.slab[at];
+        let change = match change {
+            Change::Updated if slot.state == State::Closing => {
+                slot.flow.untold.add(sample);
+                Change::Unchanged
+            }
+            change => change,
+        };
+        (change, &slot.flow)
     }
 
     /// Ends a drain cycle: rates are over what came since the last one, closed flows whose last
@@ -298,6 +309,7 @@ impl FlowStore {
             if slot.is_drained || cycle.wrapping_sub(slot.closed_in) >= CLOSING_CYCLES {
                 slot.touched = touched;
                 let flow = slot.flow.clone();
+                slot.flow.untold = Added::default();
                 self.slab.move_to(at, State::Ended);
                 self.tell_as_closed(flow);
             }
@@ -357,8 +369,9 @@ impl FlowStore {
 
     fn tell(&mut self, mut flow: Flow, reason: EndReason) {
         flow.end = Some(reason);
+        let added = std::mem::take(&mut flow.untold);
         let row = self.row(flow);
-        self.ended.push(Ended { row, reason });
+        self.ended.push(Ended { row, reason, added });
     }
 
     fn find(&self, key: &FlowKey) -> Option<u32> {

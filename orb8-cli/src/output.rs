@@ -32,7 +32,7 @@
 //! | `bytes_per_second`, `packets_per_second` | number | over the agent's last interval |
 //! | `first_seen`, `last_seen` | time | |
 //! | `tcp_flags` | words | those seen: `syn`, `ack`, `psh`, `fin`, `rst`, `urg`, `ece`, `cwr` |
-//! | `icmp` | object | `type`, `code` |
+//! | `icmp` | object | `type`, `code`; `name` where it has one: `echo-request` |
 //! | `cgroup_id`, `socket_cookie` | number | of the local socket |
 //! | `interface` | object | `index`, `name` |
 //! | `vlan`, `inner_vlan` | number | |

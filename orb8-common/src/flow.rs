@@ -6,6 +6,7 @@
 //! | record | map | meaning of its counters |
 //! |---|---|---|
 //! | [`FlowKey`] → [`FlowStats`] | `FLOWS_0`, `FLOWS_1` (hash, two generations) | what was added since the generation became active |
+//! | [`Slot`] | `SLOTS_0`, `SLOTS_1` (arrays, two generations) | the same, without a hash lookup |
 //! | [`SocketRecord`] | `SOCKETS` (socket storage) | totals since the record was made |
 //! | [`SocketBody`] | `CLOSED` (hash, by cookie) | the same, final |
 //! | [`Moment`] | `EVENTS` (ring) | one packet, or none for a moment that only tells |
@@ -91,8 +92,8 @@ pub struct FlowStats {
     pub cookie: u64,
     /// Interface as last seen.
     pub ifindex: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Packets that tried to claim the record's [`Slot`]; 0 in a table.
+    pub claims: u32,
 }
 
 impl FlowStats {
@@ -122,6 +123,25 @@ pub const fn fold_tcp_flags(spread: u64) -> u8 {
     }
     folded
 }
+
+/// A flow in front of the tables: an array entry that the programs find and compare without a call,
+/// where a hash lookup costs two. 128 bytes.
+///
+/// The first packet that claims a slot keeps it until the agent drains the generation; whatever
+/// else falls to the same slot goes to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Slot {
+    /// The key's hash once the slot has its key, 0 before.
+    pub tag: u64,
+    /// What was counted.
+    pub stats: FlowStats,
+    /// The flow.
+    pub key: FlowKey,
+}
+
+/// The flow table has this many entries for each slot.
+pub const TABLE_PART: u32 = 4;
 
 /// One direction of a [`SocketRecord`]. 40 bytes.
 #[derive(
@@ -243,6 +263,8 @@ pub struct Control {
     pub pressed: u32,
     /// Entries that the programs added to each table since the agent emptied it.
     pub inserted: [u64; 2],
+    /// Slots that the programs claimed of each generation since the agent emptied it.
+    pub claimed: [u64; 2],
     /// Entries that the programs added to `CLOSED` since the agent emptied it.
     pub closed: u64,
     /// A moment in ticks, written when the agent runs the clock program …

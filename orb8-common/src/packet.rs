@@ -4,8 +4,6 @@
 //! direct access, then through a helper where the headers are not in the linear part) and the
 //! tests and fuzzers run the same code on bytes.
 
-use core::mem::MaybeUninit;
-
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::flow::FlowKey;
@@ -258,8 +256,8 @@ pub struct Place {
 
 /// Reads the IP header at `link.header_len` and what follows it, and makes the packet's key.
 ///
-/// `key` is initialised when, and only when, the result is `Ok`: zeroing it first would cost a
-/// program more than writing it.
+/// `write` is given the key when, and only when, the result is `Ok`; a program writes it to where it
+/// is used from, since copying it would cost more than parsing.
 ///
 /// A transport header that is cut short leaves the ports 0: the packet belongs to its addresses'
 /// flow all the same.
@@ -268,26 +266,26 @@ pub struct Place {
 /// [`NoFlow::Malformed`] when there is no whole IP header, [`NoFlow::NotIp`] when its version is
 /// neither 4 nor 6.
 #[inline(always)]
-pub fn parse_ip<P: Packet + ?Sized>(
+pub fn parse_ip<P: Packet + ?Sized, W: FnOnce(FlowKey)>(
     packet: &P,
     link: Link,
     place: Place,
-    key: &mut MaybeUninit<FlowKey>,
+    write: W,
 ) -> Result<Transport, NoFlow> {
     let first: u32 = packet.load(link.header_len).ok_or(NoFlow::Malformed)?;
     match u32::from_be(first) >> 28 {
-        4 => parse_ipv4(packet, link, place, key),
-        6 => parse_ipv6(packet, link, place, key),
+        4 => parse_ipv4(packet, link, place, write),
+        6 => parse_ipv6(packet, link, place, write),
         _ => Err(NoFlow::NotIp),
     }
 }
 
 #[inline(always)]
-fn parse_ipv4<P: Packet + ?Sized>(
+fn parse_ipv4<P: Packet + ?Sized, W: FnOnce(FlowKey)>(
     packet: &P,
     link: Link,
     place: Place,
-    key: &mut MaybeUninit<FlowKey>,
+    write: W,
 ) -> Result<Transport, NoFlow> {
     let ip: Ipv4Header = packet.load(link.header_len).ok_or(NoFlow::Malformed)?;
     let header_len = u32::from(ip.version_ihl & 0x0f) * 4;
@@ -308,16 +306,16 @@ fn parse_ipv4<P: Packet + ?Sized>(
         parse_transport(packet, link.header_len + header_len, &mut transport);
     }
     let addresses = [v4_mapped(ip.source), v4_mapped(ip.destination)];
-    key.write(new_key(addresses, link, place, &transport));
+    write(new_key(addresses, link, place, &transport));
     Ok(transport)
 }
 
 #[inline(always)]
-fn parse_ipv6<P: Packet + ?Sized>(
+fn parse_ipv6<P: Packet + ?Sized, W: FnOnce(FlowKey)>(
     packet: &P,
     link: Link,
     place: Place,
-    key: &mut MaybeUninit<FlowKey>,
+    write: W,
 ) -> Result<Transport, NoFlow> {
     let ip: Ipv6Header = packet.load(link.header_len).ok_or(NoFlow::Malformed)?;
     let payload_len = u32::from(u16::from_be(ip.payload_len));
@@ -328,7 +326,7 @@ fn parse_ipv6<P: Packet + ?Sized>(
     };
     walk_extensions(packet, link.header_len + 40, &mut transport);
     let addresses = [zerocopy::transmute!(ip.source), zerocopy::transmute!(ip.destination)];
-    key.write(new_key(addresses, link, place, &transport));
+    write(new_key(addresses, link, place, &transport));
     Ok(transport)
 }
 

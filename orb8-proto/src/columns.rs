@@ -11,7 +11,7 @@ mod cells;
 #[cfg(test)]
 mod tests;
 
-pub use cells::{endpoint, owner, protocol};
+pub use cells::{HOST, endpoint, owner, protocol};
 
 /// One column.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub enum Cut {
     Middle,
     /// The beginning stays, and nothing tells that there was more.
     Silent,
+    /// Whole words stay, as many as there is room for; the first one at least.
+    Words,
 }
 
 /// Which side a text leans to.
@@ -312,7 +314,7 @@ const OWNER: Column = Column {
     width: Width::Flexible(13, Cut::End),
     priority: 0,
     tone: Tone::Owner,
-    doc: "Whose socket it is: pod, else container, systemd unit, process or cgroup.",
+    doc: "Whose socket it is: pod, else container, systemd unit, process or cgroup; `host` for the root cgroup.",
     value: cells::owner_cell,
     ..WORDS
 };
@@ -320,9 +322,10 @@ const PROTOCOL: Column = Column {
     name: "protocol",
     header: "PROTOCOL",
     short_header: "PROTO",
+    width: Width::Flexible(8, Cut::Words),
     priority: 7,
     tone: Tone::Plain,
-    doc: "TCP, UDP, ICMP, ICMPv6, SCTP, or another IP protocol.",
+    doc: "TCP, UDP, SCTP or another IP protocol; ICMP and ICMPv6 with the message where there is room.",
     value: cells::protocol_cell,
     ..WORDS
 };
@@ -405,7 +408,7 @@ const INFO: Column = Column {
     header: "INFO",
     short_header: "INFO",
     width: Width::Natural(6),
-    doc: "TCP flags seen (S A P F R U E C), the ICMP type, or `fragment`.",
+    doc: "TCP flags seen (S A P F R U E C), the ICMP type and code, or `fragment`.",
     value: cells::info,
     ..WORDS
 };

@@ -4,7 +4,7 @@
 //! proto/orb8/v1/*.proto ──(cargo xtask codegen)──▶ src/generated/ ──▶ v1
 //!                                                                     ▲
 //!                filter (who wants which flow) ───────────────────────┤
-//!                columns, ports, units (how a flow reads) ────────────┘
+//!                columns, icmp, ports, units (how a flow reads) ────────────┘
 //! ```
 //!
 //! Start with [`v1`]: the messages, the client and the server. The generated code is checked in, so
@@ -14,6 +14,7 @@
 pub mod columns;
 pub mod filter;
 mod flow;
+pub mod icmp;
 pub mod ports;
 pub mod units;
 mod words;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a tool that the command needs cannot be had.
 
+mod bench;
 mod ci;
 mod codegen;
 mod fuzz;
@@ -25,6 +26,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measures what orb8 costs and loses, and writes the tables of docs/benchmarks.md
+    Bench(bench::Args),
+    /// Sends or receives for `bench`
+    #[cfg(feature = "bench")]
+    #[command(hide = true)]
+    BenchWorker(bench::worker::Args),
     /// Runs what a change must pass: formatting, lints, tests, reproducible objects, kernels
     Ci(ci::Args),
     /// Regenerates the gRPC code from the .proto files
@@ -60,6 +67,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Bench(args) => bench::run(&args),
+        #[cfg(feature = "bench")]
+        Command::BenchWorker(args) => bench::worker::run(args),
         Command::Ci(args) => ci::run(&args),
         Command::Codegen { check } => codegen::run(check),
         Command::Fuzz(args) => fuzz::run(&args),

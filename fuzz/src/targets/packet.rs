@@ -2,7 +2,6 @@
 //!
 //! An input's first byte says where the packet is seen, the rest is the packet.
 
-use std::mem::MaybeUninit;
 
 use orb8_common::flow::{FlowKey, HOOK_INTERFACE, HOOK_SOCKET};
 use orb8_common::packet::{Link, NoFlow, Part, Place, Transport, parse_ethernet, parse_ip};
@@ -49,12 +48,12 @@ fn parse(packet: &[u8], link: Link, hook: u8) {
         ifindex: 7,
         cgroup_id: 11,
     };
-    let Some((transport, key)) = parse_over(0x00, packet, link, place) else {
+    let mut key = None;
+    let Ok(transport) = parse_ip(packet, link, place, |made| key = Some(made)) else {
+        assert_eq!(key, None, "a key without success");
         return;
     };
-    let again = parse_over(0xff, packet, link, place).map(|(_, key)| key);
-    assert_eq!(again, Some(key), "a part of the key was not written");
-
+    let key: FlowKey = key.expect("a key comes with success");
     assert_eq!(
         (key.protocol, key.hook, key.direction),
         (transport.protocol, hook, 1)
@@ -73,17 +72,6 @@ fn parse(packet: &[u8], link: Link, hook: u8) {
             "{key:?}"
         );
     }
-}
-
-/// Parses into a key that held `poison`, which shows every byte that is not written.
-fn parse_over(poison: u8, packet: &[u8], link: Link, place: Place) -> Option<(Transport, FlowKey)> {
-    let poisoned: FlowKey = zerocopy::transmute!([poison; size_of::<FlowKey>()]);
-    let mut key = MaybeUninit::new(poisoned);
-    let transport = parse_ip(packet, link, place, &mut key).ok()?;
-    #[expect(unsafe_code, reason = "the programs must not pay for clearing a key")]
-    // SAFETY: it was initialised before it was handed over.
-    let key = unsafe { key.assume_init() };
-    Some((transport, key))
 }
 
 /// Packets of every kind that the parser knows, each as a frame and as a datagram.

@@ -99,7 +99,10 @@ impl Node {
             _ => {}
         }
         let mut batch = Vec::new();
-        self.converter.drained(&drained, |tick| tick, &mut batch);
+        self.converter.begin_cycle();
+        for part in drained.parts(1) {
+            self.converter.drained(&part, |tick| tick, &mut batch);
+        }
         self.take(batch);
     }
 

@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 
 use crate::metrics::{CONTENT_TYPE as OPENMETRICS, Metrics};
-use crate::status::{EngineStatus, SourceState, SourceStatus, StatusBoard};
+use crate::status::StatusBoard;
 
 /// What the pages need.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(super) fn router(admin: Admin) -> Router {
 }
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
-    let reasons = not_ready(&admin.board.read());
+    let reasons = admin.board.read().not_ready();
     match reasons.as_slice() {
         [] => (StatusCode::OK, "ok\n".to_owned()),
         reasons => (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
@@ -36,21 +36,4 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     ([(CONTENT_TYPE, OPENMETRICS)], admin.metrics.render())
-}
-
-/// Returns why the agent is not ready; nothing when it is. Its listeners are bound when it answers.
-///
-/// One running source is enough: a skipped one is told by status and metrics.
-pub(super) fn not_ready(status: &EngineStatus) -> Vec<String> {
-    if status.sources.is_empty() {
-        return vec!["sources are starting".to_owned()];
-    }
-    let mut reasons = Vec::new();
-    for SourceStatus { name, state } in &status.sources {
-        match state {
-            SourceState::Running => return Vec::new(),
-            SourceState::Skipped { reason } => reasons.push(format!("{name}: {reason}")),
-        }
-    }
-    reasons
 }

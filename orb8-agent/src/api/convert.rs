@@ -22,14 +22,14 @@ const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 #[derive(Clone, Debug)]
 pub(super) struct Converter {
     pub(super) node_name: Arc<str>,
-    pub(super) interfaces: InterfaceNames,
+    pub(super) interfaces: Arc<InterfaceNames>,
 }
 
 impl Converter {
     pub(super) fn new(node_name: Arc<str>, board: &StatusBoard) -> Self {
         Self {
             node_name,
-            interfaces: interface_names(board),
+            interfaces: board.interfaces(),
         }
     }
 
@@ -114,16 +114,6 @@ impl Converter {
     }
 }
 
-/// Returns the names of the interfaces with programs on them.
-pub(super) fn interface_names(board: &StatusBoard) -> InterfaceNames {
-    let attachment = board.read().attachment.unwrap_or_default();
-    attachment
-        .interfaces
-        .iter()
-        .map(|attached| (attached.index, attached.name.as_str()))
-        .collect()
-}
-
 /// Returns the kind of an event.
 pub(super) fn kind(item: &StreamItem) -> v1::EventKind {
     match &item.happened {
@@ -181,6 +171,7 @@ fn workload(workload: &Workload) -> v1::Workload {
         unit,
         cgroup_path,
         process,
+        host_network: _,
     } = workload;
     v1::Workload {
         namespace: text(namespace),

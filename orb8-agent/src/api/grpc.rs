@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, Converter};
-use super::stream::{EventStream, Selection};
+use super::stream::{EventStream, Past, Selection};
 use crate::cost::OwnCost;
 use crate::event::UnixNanos;
 use crate::pipeline::{Accounting, PipelineTotals, SharedPipeline, lock};
@@ -57,6 +57,7 @@ impl Agent {
             kernel,
             sources,
             attachment,
+            interfaces: _,
             checks,
             kernel_counters,
             rings,
@@ -194,7 +195,7 @@ fn selection(request: &v1::StreamEventsRequest) -> Result<Selection, Status> {
         matcher: matcher(&request.include, &request.exclude)?,
         include_self_traffic: request.include_self_traffic,
         kinds: request.kinds.iter().map(kind).collect::<Result<_, _>>()?,
-        last: request.last as usize,
+        past: Past::new(request.last, request.since_time_ns),
         follow: !request.no_follow,
     })
 }
@@ -206,7 +207,9 @@ fn matcher(include: &[v1::FlowFilter], exclude: &[v1::FlowFilter]) -> Result<Mat
 
 fn health(sources: &[crate::status::SourceStatus], accounting: &Accounting) -> v1::Health {
     let is_skipped = |state: &SourceState| matches!(state, SourceState::Skipped { .. });
-    let is_missing = sources.iter().any(|source| is_skipped(&source.state));
+    // Nothing runs while the agent starts.
+    let is_missing =
+        sources.is_empty() || sources.iter().any(|source| is_skipped(&source.state));
     let has_lost = accounting.lost.packets > 0 || accounting.lost_moments > 0;
     if is_missing || has_lost {
         v1::Health::Degraded

@@ -7,8 +7,10 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tonic::transport::Server;
 use tracing::warn;
 
+use super::{ApiConfig, tls};
 use crate::error::AgentError;
 
 /// Everyone may look the socket's directory up; connecting is the socket's own permission.
@@ -18,8 +20,66 @@ const SOCKET_MODE: u32 = 0o600;
 /// Nobody else may reach the socket before it has its permissions.
 const PRIVATE_MODE: u32 = 0o700;
 
+/// Where an API listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// Address of the gRPC API, with the port that the system chose for port 0.
+    pub listen: Option<SocketAddr>,
+    /// Address of the admin pages, likewise.
+    pub admin: Option<SocketAddr>,
+    /// Path of the unix socket.
+    pub socket: Option<PathBuf>,
+}
+
+/// What an API listens on; nothing by default.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    pub(super) grpc: Option<(Server, TcpListener)>,
+    pub(super) admin: Option<TcpListener>,
+    pub(super) socket: Option<UnixSocket>,
+    pub(super) bound: Bound,
+}
+
+impl Listeners {
+    /// Binds all or none.
+    pub(super) async fn bind(config: &ApiConfig) -> Result<Self, AgentError> {
+        let ApiConfig {
+            listen,
+            admin,
+            socket,
+            tls,
+        } = config;
+        let mut listeners = Self::default();
+        if let Some(address) = listen {
+            let server = tls
+                .as_ref()
+                .map_or_else(|| Ok(Server::builder()), tls::server)?;
+            let listener = tcp(*address, "listen").await?;
+            listeners.bound.listen = local_address(&listener)?;
+            listeners.grpc = Some((server, listener));
+        }
+        if let Some(address) = admin {
+            let listener = tcp(*address, "admin-listen").await?;
+            listeners.bound.admin = local_address(&listener)?;
+            listeners.admin = Some(listener);
+        }
+        if let Some(path) = socket {
+            listeners.socket = Some(unix(path).await?);
+            listeners.bound.socket = Some(path.clone());
+        }
+        Ok(listeners)
+    }
+}
+
+fn local_address(listener: &TcpListener) -> Result<Option<SocketAddr>, AgentError> {
+    listener
+        .local_addr()
+        .map(Some)
+        .map_err(AgentError::io("ask for the address listened on"))
+}
+
 /// Listens on a TCP address. `setting` is what the error tells to change.
-pub(super) async fn tcp(
+async fn tcp(
     address: SocketAddr,
     setting: &'static str,
 ) -> Result<TcpListener, AgentError> {
@@ -60,7 +120,7 @@ impl Drop for SocketFile {
 
 /// Listens on a unix socket that only this user can connect to. The file that a dead agent left
 /// is replaced.
-pub(super) async fn unix(path: &Path) -> Result<UnixSocket, AgentError> {
+async fn unix(path: &Path) -> Result<UnixSocket, AgentError> {
     let describe = |action: &str| AgentError::io(format!("{action} socket {}", path.display()));
     refuse_if_taken(path).await?;
     let directory = path.parent().unwrap_or(Path::new("/"));

@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
 use super::convert::{self, Converter};
+use crate::event::UnixNanos;
 use crate::pipeline::{Batch, Gaps, Happened, Lost, StreamItem, Subscription};
 use crate::status::StatusBoard;
 use crate::store::FlowView;
@@ -28,9 +29,31 @@ pub(super) struct Selection {
     pub(super) include_self_traffic: bool,
     /// All, when empty.
     pub(super) kinds: Vec<EventKind>,
-    /// How many of the past.
-    pub(super) last: usize,
+    pub(super) past: Past,
     pub(super) follow: bool,
+}
+
+/// Which of the events that the agent still holds a subscriber gets first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Past {
+    /// How many of the most recent ones; `None` for all.
+    pub(super) last: Option<usize>,
+    /// Of those, the ones of this time and later.
+    pub(super) since: UnixNanos,
+}
+
+impl Past {
+    /// Reads a request: without `last`, a time asks for all events from then on, and nothing asks for
+    /// none.
+    pub(super) fn new(last: u32, since: Option<u64>) -> Self {
+        Self {
+            last: match (last, since) {
+                (0, Some(_)) => None,
+                (last, _) => Some(last as usize),
+            },
+            since: UnixNanos(since.unwrap_or(0)),
+        }
+    }
 }
 
 impl Selection {
@@ -76,14 +99,16 @@ impl EventStream {
             receiver,
             gaps,
         } = subscription;
-        let last = recent
+        let Past { last, since } = selection.past;
+        let past = recent
             .iter()
             .rev()
             .flat_map(|batch| batch.items.iter().rev())
             .filter(|item| selection.wants(item, &converter))
-            .take(selection.last)
+            .take(last.unwrap_or(usize::MAX))
+            .filter(|item| item.time >= since)
             .map(|item| converter.event(item));
-        let mut ready: VecDeque<_> = last.collect();
+        let mut ready: VecDeque<_> = past.collect();
         ready.make_contiguous().reverse();
         Self {
             following: selection.follow.then(|| BroadcastStream::new(receiver)),
@@ -109,7 +134,7 @@ impl EventStream {
         }
         if self.named.elapsed() >= RENAME {
             self.named = Instant::now();
-            self.converter.interfaces = convert::interface_names(&self.board);
+            self.converter.interfaces = self.board.interfaces();
         }
         let Self {
             selection,

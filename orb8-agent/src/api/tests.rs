@@ -20,10 +20,13 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
+use super::convert::Converter;
 use super::*;
 use crate::event::{Event, FlowSample, Loss, Payload, SampleKind, UnixNanos};
-use crate::pipeline::{LocalAddresses, Pipeline};
-use crate::status::{AttachedInterface, Attachment, SourceState, SourceStatus};
+use crate::identity::Workload;
+use crate::pipeline::{FlowStep, Happened, LocalAddresses, Lost, Pipeline, StreamItem};
+use crate::status::{SourceState, SourceStatus};
+use crate::store::{EndReason, FlowStore, Owner};
 
 type Client = OrbitAgentServiceClient<Channel>;
 
@@ -44,14 +47,8 @@ impl Node {
         config.cgroup_root = None;
         let board = StatusBoard::default();
         board.update(|status| {
-            status.attachment = Some(Attachment {
-                interfaces: vec![AttachedInterface {
-                    index: 7,
-                    name: "veth7".into(),
-                    mechanism: "tcx",
-                }],
-                ..Attachment::default()
-            });
+            let names = [(7, "veth7")].into_iter().collect();
+            status.interfaces = Arc::new(names);
         });
         Self {
             pipeline: Pipeline::new(&config, LocalAddresses::default()).shared(),
@@ -63,22 +60,17 @@ impl Node {
         }
     }
 
+    /// Answers this process only.
+    fn channel(&mut self) -> Channel {
+        let mut api =
+            Api::without_listeners(&self.config, self.pipeline.clone(), self.board.clone());
+        let channel = api.connect();
+        self.tasks = api.run(&self.shutdown);
+        channel
+    }
+
     fn client(&mut self) -> Client {
-        let Self {
-            config,
-            pipeline,
-            board,
-            shutdown,
-            tasks,
-            ..
-        } = self;
-        Client::new(connect_in_process(
-            &config.node_name,
-            pipeline,
-            board,
-            shutdown,
-            tasks,
-        ))
+        Client::new(self.channel())
     }
 
     async fn build(&self) -> Result<Api, AgentError> {
@@ -343,15 +335,12 @@ async fn streams_give_the_last_events_and_then_the_next() {
     };
     node.ingest(&[reset]);
     node.end_cycle();
-    assert_eq!(
-        events.next().await.unwrap().unwrap().kind(),
-        v1::EventKind::FlowUpdate
-    );
     let event = events.next().await.unwrap().unwrap();
     assert_eq!(
         (event.kind(), event.end_reason()),
         (v1::EventKind::FlowEnd, v1::EndReason::Rst)
     );
+    assert_eq!((event.delta_packets, event.delta_bytes), (1, 100));
     assert_eq!(event.flow.unwrap().packets, 13);
 
     // A stream that follows ends with the agent.
@@ -385,6 +374,98 @@ async fn streams_filter_and_end_where_asked() {
         "the one new event of that port, and then the end"
     );
     node.stop().await;
+}
+
+#[tokio::test]
+async fn streams_begin_at_a_time() {
+    let mut node = Node::new();
+    let mut client = node.client();
+    for port in 1..=5_u16 {
+        node.ingest(&[FlowSample {
+            last: UnixNanos(u64::from(port) * 1_000),
+            ..sample(port, 0)
+        }]);
+    }
+    let mut ports = async |last: u32, since: Option<u64>| {
+        let request = v1::StreamEventsRequest {
+            last,
+            since_time_ns: since,
+            no_follow: true,
+            ..Default::default()
+        };
+        let events = client.stream_events(request).await.unwrap().into_inner();
+        let port = |event: Result<v1::StreamEventsResponse, _>| {
+            event.unwrap().flow.unwrap().source.unwrap().port
+        };
+        events.map(port).collect::<Vec<u32>>().await
+    };
+    assert_eq!(ports(0, Some(3_000)).await, [3, 4, 5], "at the time, and later");
+    assert_eq!(ports(0, Some(0)).await, [1, 2, 3, 4, 5]);
+    assert_eq!(ports(0, Some(5_001)).await, [0; 0]);
+    assert_eq!(ports(2, Some(3_000)).await, [4, 5], "of the last two");
+    assert_eq!(ports(4, Some(4_000)).await, [4, 5], "of the last four");
+    assert_eq!(ports(0, None).await, [0; 0], "the past is not asked for");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_sockets_interface_has_a_name_where_its_owner_is_in_our_network() {
+    let node = Node::new();
+    let converter = Converter::new("node-1".into(), &node.board);
+    let name = |hook: u8, host_network: bool| {
+        let key = FlowKey { hook, ..sample(1, 1).key };
+        let owner = Workload { host_network, ..Workload::default() };
+        let mut store = FlowStore::new(node.config.store, Instant::now());
+        let owner = Owner { subject: Some(Arc::new(owner)), self_traffic: false };
+        let (_, flow) = store.apply(&FlowSample { key, ..sample(1, 1) }, owner, Instant::now());
+        let flow = flow.clone();
+        converter.flow(&store.row(flow)).interface.unwrap().name
+    };
+    assert_eq!(name(HOOK_SOCKET, true), "veth7");
+    assert_eq!(name(HOOK_SOCKET, false), "", "7 is something else over there");
+    assert_eq!(name(HOOK_INTERFACE, false), "veth7");
+}
+
+#[tokio::test]
+async fn every_end_and_loss_is_told_as_what_it_is() {
+    let node = Node::new();
+    let converter = Converter::new("node-1".into(), &node.board);
+    let tell = |happened| converter.event(&StreamItem { time: UnixNanos(5), happened });
+    let mut store = FlowStore::new(node.config.store, Instant::now());
+    let (_, flow) = store.apply(&sample(1, 1), Owner::default(), Instant::now());
+    let flow = flow.clone();
+    let row = store.row(flow);
+    let steps = [
+        (FlowStep::New, v1::EventKind::FlowNew, v1::EndReason::Unspecified),
+        (FlowStep::Update, v1::EventKind::FlowUpdate, v1::EndReason::Unspecified),
+        (FlowStep::End(EndReason::Fin), v1::EventKind::FlowEnd, v1::EndReason::Fin),
+        (FlowStep::End(EndReason::Rst), v1::EventKind::FlowEnd, v1::EndReason::Rst),
+        (FlowStep::End(EndReason::Idle), v1::EventKind::FlowEnd, v1::EndReason::Idle),
+        (FlowStep::End(EndReason::Evicted), v1::EventKind::FlowEnd, v1::EndReason::Evicted),
+    ];
+    for (step, kind, reason) in steps {
+        let happened = Happened::Flow { step, row: row.clone(), packets: 2, bytes: 30 };
+        let event = tell(happened);
+        assert_eq!((event.kind(), event.end_reason()), (kind, reason));
+        assert_eq!((event.delta_packets, event.delta_bytes), (2, 30), "{kind:?}");
+        assert!(event.flow.is_some() && event.lost.is_none(), "{kind:?}");
+    }
+    let lost = |source: v1::LostSource, events, packets, bytes| v1::Lost {
+        source: source.into(),
+        events,
+        packets,
+        bytes,
+    };
+    let losses = [
+        (Lost::Kernel { packets: 2, bytes: 30 }, lost(v1::LostSource::Kernel, 0, 2, 30)),
+        (Lost::Ring { events: 4 }, lost(v1::LostSource::Ring, 4, 0, 0)),
+        (Lost::Subscriber { events: 5 }, lost(v1::LostSource::Subscriber, 5, 0, 0)),
+    ];
+    for (of, expected) in losses {
+        let event = tell(Happened::Lost(of));
+        assert_eq!((event.kind(), event.lost), (v1::EventKind::Lost, Some(expected)));
+        assert!(event.flow.is_none() && event.delta_packets == 0);
+    }
 }
 
 #[tokio::test]
@@ -545,16 +626,7 @@ async fn admin_pages_tell_liveness_readiness_and_metrics() {
 #[tokio::test]
 async fn health_and_reflection_follow() {
     let mut node = Node::new();
-    node.run_source();
-    let Node {
-        config,
-        pipeline,
-        board,
-        shutdown,
-        tasks,
-        ..
-    } = &mut node;
-    let channel = connect_in_process(&config.node_name, pipeline, board, shutdown, tasks);
+    let channel = node.channel();
     let service = "orb8.v1.OrbitAgentService".to_owned();
     let mut reflection = ServerReflectionClient::new(channel.clone());
     let message_request = Some(MessageRequest::ListServices(String::new()));
@@ -575,22 +647,26 @@ async fn health_and_reflection_follow() {
         "{list:?}"
     );
 
-    let mut health = HealthClient::new(channel);
-    let mut status = ServingStatus::Unknown;
-    for _ in 0..50 {
-        let request = HealthCheckRequest {
-            service: service.clone(),
-        };
-        status = match health.check(request).await {
-            Ok(answer) => answer.into_inner().status(),
-            Err(_) => ServingStatus::Unknown,
-        };
-        if status == ServingStatus::Serving {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let request = HealthCheckRequest { service };
+    let health = HealthClient::new(channel).watch(request).await.unwrap();
+    let mut health = health.into_inner();
+    let mut next = async || health.next().await.unwrap().unwrap().status();
+    let mut status = next().await;
+    if status == ServingStatus::ServiceUnknown {
+        // The watch was faster than the first report.
+        status = next().await;
     }
-    assert_eq!(status, ServingStatus::Serving);
+    assert_eq!(status, ServingStatus::NotServing);
+    // Whoever looked now and then would see one change per look.
+    let began = Instant::now();
+    for _ in 0..20 {
+        node.run_source();
+        assert_eq!(next().await, ServingStatus::Serving);
+        node.board.update(|status| status.sources.clear());
+        assert_eq!(next().await, ServingStatus::NotServing);
+    }
+    assert!(began.elapsed() < Duration::from_secs(2));
+    drop(health);
     let asked = Instant::now();
     node.stop().await;
     assert!(asked.elapsed() < GRACE, "nothing had to be cut off");

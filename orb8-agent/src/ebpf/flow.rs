@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap as StdHashMap,
     fs::File,
+    hash::{BuildHasher, Hasher, RandomState},
     io::{self, Read},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
@@ -16,14 +17,17 @@ use aya::{
         tc::{self, NlOptions, SchedClassifierLinkId, TcAttachOptions, TcHandle},
     },
 };
-use orb8_common::flow::{CLOSED_PART, Counter, FlowKey, FlowStats, SocketBody, SocketRecord};
+use orb8_common::flow::{
+    CLOSED_PART, Counter, FlowKey, FlowStats, SocketBody, SocketRecord, TABLE_PART,
+};
 use tokio::io::unix::AsyncFd;
 use zerocopy::FromBytes;
 
 use super::{
     EbpfError, FLOW_OBJECT, Features,
     sys::{
-        BatchDrain, GracePeriod, SharedControl, link_map_iterator, run_classifier, start_iterator,
+        BatchDrain, GracePeriod, SharedControl, SharedSlots, link_map_iterator, run_classifier,
+        start_iterator,
     },
     ticks::Ticks,
 };
@@ -142,6 +146,7 @@ fn part<T>(records: &[T], start: usize, size: usize) -> &[T] {
 pub struct FlowObject {
     ebpf: Ebpf,
     control: SharedControl,
+    slots: [SharedSlots; 2],
     grace: GracePeriod,
     flow_batch: BatchDrain,
     closed_batch: BatchDrain,
@@ -214,12 +219,18 @@ impl FlowObject {
         storage: Storage,
     ) -> Result<Self, EbpfError> {
         let high_water = u64::from(options.table_size / HIGH_WATER_DIVISOR);
+        let slots = (options.table_size / TABLE_PART).next_power_of_two();
+        let seed = RandomState::new().build_hasher().finish();
         let mut ebpf = EbpfLoader::new()
             .btf(btf)
             .override_global("HIGH_WATER", &high_water, true)
+            .override_global("SLOT_MASK", &(slots - 1), true)
+            .override_global("SEED", &seed, true)
             .override_global("SOCKET_STORAGE", &u8::from(storage != Storage::Off), true)
             .override_global("FULL_SOCKET", &u8::from(storage == Storage::FullSocket), true)
             .override_global("LEAVE_OWNED", &u8::from(options.leave_owned), true)
+            .map_max_entries("SLOTS_0", slots)
+            .map_max_entries("SLOTS_1", slots)
             .map_max_entries("FLOWS_0", options.table_size)
             .map_max_entries("FLOWS_1", options.table_size)
             .map_max_entries("CLOSED", options.table_size / CLOSED_PART as u32)
@@ -228,6 +239,10 @@ impl FlowObject {
             .map_err(load_error)?;
         let control = SharedControl::map(map_fd(&ebpf, "CONTROL")?)
             .map_err(map_error("mapping the control entry"))?;
+        let map_slots = |name| {
+            SharedSlots::map(map_fd(&ebpf, name)?, slots).map_err(map_error("mapping the slots"))
+        };
+        let slots = [map_slots("SLOTS_0")?, map_slots("SLOTS_1")?];
         let grace = GracePeriod::new().map_err(map_error("making the grace period's maps"))?;
         let counters = ebpf.take_map("COUNTERS").ok_or(incomplete("COUNTERS"))?;
         let counters = PerCpuArray::try_from(counters).map_err(load_error)?;
@@ -238,6 +253,7 @@ impl FlowObject {
         let mut object = Self {
             ebpf,
             control,
+            slots,
             grace,
             flow_batch: BatchDrain::new(size_of::<FlowKey>(), size_of::<FlowStats>()),
             closed_batch: BatchDrain::new(size_of::<u64>(), size_of::<SocketBody>()),
@@ -412,22 +428,27 @@ impl FlowObject {
 
     fn drain_flows(&mut self, drained: &mut Drained) -> Result<(), EbpfError> {
         let old = self.control.generation();
-        if self.control.inserted(old) == 0 {
+        if self.control.claimed(old) == 0 && self.control.inserted(old) == 0 {
             return Ok(());
         }
         self.control.flip();
         self.grace.wait().map_err(map_error("waiting for the programs"))?;
         let Drained { flows, undecodable, .. } = drained;
-        let map = map_fd(&self.ebpf, if old == 0 { "FLOWS_0" } else { "FLOWS_1" })?;
-        self.flow_batch
-            .run(map, |key, stats| {
-                match (FlowKey::read_from_bytes(key), FlowStats::read_from_bytes(stats)) {
-                    (Ok(key), Ok(stats)) => flows.push((key, stats)),
-                    _ => *undecodable += 1,
-                }
-            })
-            .map_err(map_error("draining the flow table"))?;
-        self.control.reset_inserted(old);
+        if self.control.claimed(old) > 0 {
+            self.slots[old].drain(|slot| flows.push((slot.key, slot.stats)));
+        }
+        if self.control.inserted(old) > 0 {
+            let map = map_fd(&self.ebpf, if old == 0 { "FLOWS_0" } else { "FLOWS_1" })?;
+            self.flow_batch
+                .run(map, |key, stats| {
+                    match (FlowKey::read_from_bytes(key), FlowStats::read_from_bytes(stats)) {
+                        (Ok(key), Ok(stats)) => flows.push((key, stats)),
+                        _ => *undecodable += 1,
+                    }
+                })
+                .map_err(map_error("draining the flow table"))?;
+        }
+        self.control.reset(old);
         Ok(())
     }
 

@@ -9,7 +9,8 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
 };
 
-use orb8_common::flow::Control;
+use orb8_common::flow::{Control, Slot};
+use zerocopy::FromZeros;
 
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
@@ -263,21 +264,23 @@ pub(crate) fn run_classifier(program: BorrowedFd<'_>) -> io::Result<()> {
     bpf(BPF_PROG_TEST_RUN, &mut attr).map(drop)
 }
 
-/// The `CONTROL` entry, shared with the programs.
+/// An array made with `BPF_F_MMAPABLE`, shared with the programs.
 #[derive(Debug)]
-pub(crate) struct SharedControl(NonNull<Control>);
+struct Shared<T> {
+    entries: NonNull<T>,
+    len: usize,
+}
 
-// SAFETY: the memory is shared with the kernel already; every access below is atomic.
-unsafe impl Send for SharedControl {}
+// SAFETY: the memory is shared with the kernel already; who has the value decides how it is read.
+unsafe impl<T> Send for Shared<T> {}
 
-impl SharedControl {
-    /// Maps an array made with `BPF_F_MMAPABLE`.
-    pub(crate) fn map(array: BorrowedFd<'_>) -> io::Result<Self> {
-        // SAFETY: a new mapping of a whole page, checked before it is used.
+impl<T> Shared<T> {
+    fn map(array: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping, checked before it is used.
         let memory = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                size_of::<Control>(),
+                size_of::<T>() * len,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 array.as_raw_fd(),
@@ -287,7 +290,57 @@ impl SharedControl {
         if memory == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        NonNull::new(memory.cast()).map(Self).ok_or_else(io::Error::last_os_error)
+        let entries = NonNull::new(memory.cast()).ok_or_else(io::Error::last_os_error)?;
+        Ok(Self { entries, len })
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `map` made; no reference into it outlives `self`.
+        unsafe { libc::munmap(self.entries.as_ptr().cast(), size_of::<T>() * self.len) };
+    }
+}
+
+/// One generation's slots.
+#[derive(Debug)]
+pub(crate) struct SharedSlots(Shared<Slot>);
+
+impl SharedSlots {
+    /// Maps an array of `len` slots.
+    pub(crate) fn map(array: BorrowedFd<'_>, len: u32) -> io::Result<Self> {
+        Shared::map(array, len as usize).map(Self)
+    }
+
+    /// Empties the slots and hands those that were used to `visit`.
+    ///
+    /// No program may write them meanwhile: see [`GracePeriod`].
+    pub(crate) fn drain(&mut self, mut visit: impl FnMut(&Slot)) {
+        for index in 0..self.0.len {
+            // SAFETY: in the mapping, which programs left.
+            let slot = unsafe { self.0.entries.add(index) };
+            // SAFETY: as above; every bit pattern is a slot.
+            let (tag, claims) = unsafe { ((*slot.as_ptr()).tag, (*slot.as_ptr()).stats.claims) };
+            if tag != 0 {
+                // SAFETY: as above.
+                visit(unsafe { slot.as_ref() });
+            }
+            if tag != 0 || claims != 0 {
+                // SAFETY: as above.
+                unsafe { slot.write(Slot::new_zeroed()) };
+            }
+        }
+    }
+}
+
+/// The `CONTROL` entry.
+#[derive(Debug)]
+pub(crate) struct SharedControl(Shared<Control>);
+
+impl SharedControl {
+    /// Maps the array.
+    pub(crate) fn map(array: BorrowedFd<'_>) -> io::Result<Self> {
+        Shared::map(array, 1).map(Self)
     }
 
     /// Index of the table that programs write.
@@ -302,14 +355,20 @@ impl SharedControl {
         self.word(std::mem::offset_of!(Control, pressed)).store(0, SeqCst);
     }
 
-    /// Entries that the programs added to a table since the last [`Self::reset_inserted`].
+    /// Entries that the programs added to a table since the last [`Self::reset`].
     pub(crate) fn inserted(&self, generation: usize) -> u64 {
-        self.inserted_word(generation).load(SeqCst)
+        self.of(generation, std::mem::offset_of!(Control, inserted)).load(SeqCst)
     }
 
-    /// Starts the count of a table again, once no program writes it.
-    pub(crate) fn reset_inserted(&self, generation: usize) {
-        self.inserted_word(generation).store(0, SeqCst);
+    /// Slots that the programs claimed since the last [`Self::reset`].
+    pub(crate) fn claimed(&self, generation: usize) -> u64 {
+        self.of(generation, std::mem::offset_of!(Control, claimed)).load(SeqCst)
+    }
+
+    /// Starts the counts of a generation again, once no program writes it.
+    pub(crate) fn reset(&self, generation: usize) {
+        self.of(generation, std::mem::offset_of!(Control, inserted)).store(0, SeqCst);
+        self.of(generation, std::mem::offset_of!(Control, claimed)).store(0, SeqCst);
     }
 
     /// Returns the entries added to `CLOSED` and starts their count again.
@@ -325,26 +384,18 @@ impl SharedControl {
         )
     }
 
-    fn inserted_word(&self, generation: usize) -> &AtomicU64 {
-        self.long(std::mem::offset_of!(Control, inserted) + (generation & 1) * size_of::<u64>())
+    fn of(&self, generation: usize, offset: usize) -> &AtomicU64 {
+        self.long(offset + (generation & 1) * size_of::<u64>())
     }
 
     fn word(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: `offset` is that of an aligned u32 of the mapped struct, which lives as long as
         // `self`.
-        unsafe { AtomicU32::from_ptr(self.0.as_ptr().byte_add(offset).cast()) }
+        unsafe { AtomicU32::from_ptr(self.0.entries.as_ptr().byte_add(offset).cast()) }
     }
 
     fn long(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: as in `word`, for an aligned u64.
-        unsafe { AtomicU64::from_ptr(self.0.as_ptr().byte_add(offset).cast()) }
+        unsafe { AtomicU64::from_ptr(self.0.entries.as_ptr().byte_add(offset).cast()) }
     }
 }
-
-impl Drop for SharedControl {
-    fn drop(&mut self) {
-        // SAFETY: the mapping that `map` made; no reference into it outlives `self`.
-        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<Control>()) };
-    }
-}
-

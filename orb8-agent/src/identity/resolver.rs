@@ -205,16 +205,16 @@ fn describe(config: &ResolverConfig, path: &str) -> Workload {
         Some(id) => Names::look_up(&config.files, runtime, id),
         None => Names::default(),
     };
-    // The root's processes are everyone's.
-    let is_nobodys = pod_uid.is_none() && container_id.is_none() && unit.is_none() && path != "/";
-    let process = config
-        .cgroup_root
+    let proc = config.files.join("proc");
+    // The root's processes, and the kernel's sockets that count as theirs, are everyone's.
+    let root = config.cgroup_root.as_ref().filter(|_| path != "/");
+    let processes = root
+        .map(|root| tree::Processes::of(&root.join(path.trim_start_matches('/')), &proc));
+    let is_nobodys = pod_uid.is_none() && container_id.is_none() && unit.is_none();
+    let process = processes
         .as_ref()
         .filter(|_| is_nobodys)
-        .and_then(|root| {
-            let cgroup = root.join(path.trim_start_matches('/'));
-            tree::process_name(&cgroup, &config.files.join("proc"))
-        });
+        .and_then(tree::Processes::name);
     Workload {
         namespace: names.namespace,
         pod: names.pod,
@@ -225,6 +225,7 @@ fn describe(config: &ResolverConfig, path: &str) -> Workload {
         unit,
         cgroup_path: path.to_owned(),
         process,
+        host_network: processes.is_some_and(|processes| processes.share_our_network()),
     }
 }
 

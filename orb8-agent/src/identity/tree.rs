@@ -32,11 +32,41 @@ pub(super) fn walk(root: &Path, mut visit: impl FnMut(u64, &str)) -> io::Result<
     Ok(())
 }
 
-/// Names the first process of a cgroup, by the `proc` that knows its pids.
-pub(super) fn process_name(cgroup: &Path, proc: &Path) -> Option<String> {
-    let pids = fs::read_to_string(cgroup.join("cgroup.procs")).ok()?;
-    // A process of another pid namespace reads as 0.
-    let pid = pids.lines().find(|pid| *pid != "0")?;
-    let name = fs::read_to_string(proc.join(pid).join("comm")).ok()?;
-    Some(name.trim_end().to_owned()).filter(|name| !name.is_empty())
+/// The processes of a cgroup.
+pub(super) struct Processes<'a> {
+    pids: String,
+    proc: &'a Path,
+}
+
+/// Processes that are looked at to tell a cgroup's network namespace: about a millisecond.
+const MAX_LOOKED_AT: usize = 1024;
+
+impl<'a> Processes<'a> {
+    /// Lists them, none where that cannot be read. `proc` is the procfs that knows their pids.
+    pub(super) fn of(cgroup: &Path, proc: &'a Path) -> Self {
+        let pids = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+        Self { pids, proc }
+    }
+
+    /// Names the first one.
+    pub(super) fn name(&self) -> Option<String> {
+        // A process of another pid namespace reads as 0.
+        let pid = self.pids.lines().find(|pid| *pid != "0")?;
+        let name = fs::read_to_string(self.proc.join(pid).join("comm")).ok()?;
+        Some(name.trim_end().to_owned()).filter(|name| !name.is_empty())
+    }
+
+    /// Whether they are known to be all in this process's network namespace.
+    pub(super) fn share_our_network(&self) -> bool {
+        let network = |pid: &str| fs::read_link(self.proc.join(pid).join("ns/net")).ok();
+        let Some(ours) = network("self") else {
+            return false;
+        };
+        let count = self.pids.lines().count();
+        (1..=MAX_LOOKED_AT).contains(&count)
+            && self
+                .pids
+                .lines()
+                .all(|pid| network(pid).is_some_and(|theirs| theirs == ours))
+    }
 }

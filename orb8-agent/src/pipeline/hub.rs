@@ -42,9 +42,9 @@ pub enum Happened {
         step: FlowStep,
         /// The flow, with its totals.
         row: FlowRow,
-        /// Wire packets that were added.
+        /// Wire packets that were added since the flow's last event.
         packets: u64,
-        /// IP bytes that were added.
+        /// IP bytes that were added since the flow's last event.
         bytes: u64,
     },
     /// Something was not counted or not delivered.

@@ -453,8 +453,74 @@ mod hub {
             tcp_flags: 4,
             ..counted(socket(1), 5)
         }]);
-        let expected = vec![FlowStep::Update, FlowStep::End(EndReason::Rst)];
+        let expected = vec![FlowStep::End(EndReason::Rst)];
         assert_eq!(receive(&mut subscription), (expected, 0));
+    }
+
+    /// Returns what every event so far added.
+    fn added(subscription: &mut Subscription) -> Vec<(FlowStep, u64, u64)> {
+        let mut added = Vec::new();
+        while let Ok(batch) = subscription.receiver.try_recv() {
+            added.extend(batch.items.iter().filter_map(|item| match &item.happened {
+                Happened::Flow {
+                    step,
+                    packets,
+                    bytes,
+                    ..
+                } => Some((*step, *packets, *bytes)),
+                Happened::Lost(_) => None,
+            }));
+        }
+        added
+    }
+
+    #[test]
+    fn what_events_add_is_what_the_flow_has() {
+        let mut bench = Bench::new();
+        let mut subscription = bench.pipeline.subscribe();
+        bench.ingest(&[moment(socket(1), SampleKind::New)]);
+        bench.cycle(&[counted(socket(1), 5)]);
+        bench.ingest(&[moment(socket(1), SampleKind::Rst)]);
+        // The counts of a closed connection come in two parts, and a straggler after its end.
+        bench.ingest(&[counted(socket(1), 2)]);
+        bench.cycle(&[FlowSample {
+            tcp_flags: 4,
+            ..counted(socket(1), 1)
+        }]);
+        bench.cycle(&[counted(socket(1), 1)]);
+        let end = FlowStep::End(EndReason::Rst);
+        let bytes_of = |packets| counted(socket(1), packets).bytes;
+        assert_eq!(
+            added(&mut subscription),
+            [
+                (FlowStep::New, 0, 0),
+                (FlowStep::Update, 5, bytes_of(5)),
+                (end, 3, bytes_of(3)),
+                (FlowStep::Update, 1, bytes_of(1)),
+            ]
+        );
+        assert_eq!(bench.flows()[0].packets, 9);
+    }
+
+    #[test]
+    fn a_closed_flow_that_makes_room_tells_its_last_counts() {
+        let mut bench = Bench::with(|config| config.store.max_flows = 1);
+        let mut subscription = bench.pipeline.subscribe();
+        bench.ingest(&[
+            counted(socket(1), 5),
+            moment(socket(1), SampleKind::Rst),
+            counted(socket(1), 2),
+            counted(socket(2), 1),
+        ]);
+        let bytes_of = |packets| counted(socket(1), packets).bytes;
+        assert_eq!(
+            added(&mut subscription),
+            [
+                (FlowStep::New, 5, bytes_of(5)),
+                (FlowStep::New, 1, bytes_of(1)),
+                (FlowStep::End(EndReason::Rst), 2, bytes_of(2)),
+            ]
+        );
     }
 
     #[test]

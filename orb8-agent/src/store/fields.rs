@@ -17,15 +17,25 @@ const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
 
-/// Names of the interfaces that the interface hook is on.
+/// Names of the interfaces of this agent's network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceNames(HashMap<u32, Box<str>>);
 
 impl InterfaceNames {
-    /// Returns the name of an interface of this host.
+    /// Returns the name of an interface.
     #[must_use]
     pub fn get(&self, index: u32) -> Option<&str> {
         self.0.get(&index).map(|name| &**name)
+    }
+
+    /// Adds or renames an interface.
+    pub fn insert(&mut self, index: u32, name: &str) {
+        self.0.insert(index, name.into());
+    }
+
+    /// Forgets an interface.
+    pub fn remove(&mut self, index: u32) {
+        self.0.remove(&index);
     }
 }
 
@@ -126,10 +136,12 @@ impl FlowFields for FlowView<'_> {
         direction_of(self.flow.key.direction)
     }
 
-    /// Only at the interface hook: the index that a socket saw may be of another namespace.
+    /// Only where the index is of this agent's namespace: a socket's may be another one's.
     fn interface(&self) -> Option<&str> {
-        let is_hosts = self.flow.key.hook == HOOK_INTERFACE;
-        self.interfaces.get(self.flow.ifindex).filter(|_| is_hosts)
+        let owner = self.flow.subject.as_deref();
+        let is_ours = self.flow.key.hook == HOOK_INTERFACE
+            || owner.is_some_and(|workload| workload.host_network);
+        self.interfaces.get(self.flow.ifindex).filter(|_| is_ours)
     }
 }
 

@@ -40,6 +40,24 @@ pub struct Flow {
     pub(super) cycle: u32,
     pub(super) cycle_packets: u64,
     pub(super) cycle_bytes: u64,
+    /// Counts that the event of its end will tell.
+    pub(super) untold: Added,
+}
+
+/// What was added to a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// Wire packets.
+    pub packets: u64,
+    /// IP bytes.
+    pub bytes: u64,
+}
+
+impl Added {
+    pub(super) fn add(&mut self, sample: &FlowSample) {
+        self.packets += sample.packets;
+        self.bytes += sample.bytes;
+    }
 }
 
 /// Why a flow ended.
@@ -73,6 +91,7 @@ impl Flow {
             cycle: 0,
             cycle_packets: 0,
             cycle_bytes: 0,
+            untold: Added::default(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) mod agent;
 pub(crate) mod cgroup;
 pub(crate) mod engine;
 pub(crate) mod frames;

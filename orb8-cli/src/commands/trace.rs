@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use orb8_proto::columns::{Row, View};
 use orb8_proto::filter::End;
 use orb8_proto::units;
-use orb8_proto::v1::{EventKind, Flow, StreamEventsRequest, StreamEventsResponse};
+use orb8_proto::v1::{EventKind, Flow, Hook, StreamEventsRequest, StreamEventsResponse};
 use tokio::time::sleep;
 use tonic::Streaming;
 
@@ -278,16 +278,21 @@ impl Summary {
     }
 }
 
-/// Returns what makes a flow the same flow in another event.
+/// Returns what makes a flow the same flow in another event: what the agent tells flows apart by.
 fn identity(flow: &Flow) -> impl Hash {
     let end = |end| flow.endpoint(end).map(|end| (end.ip.as_slice(), end.port));
-    let ends = End::BOTH.map(end);
+    let icmp = flow.icmp.map(|icmp| (icmp.r#type, icmp.code));
+    let interface = flow.interface.as_ref().map_or(0, |interface| interface.index);
+    // A socket's packets may change their interface, an interface's their owner.
+    let place = match flow.hook() {
+        Hook::Interface => (u64::from(interface), flow.vlan, flow.inner_vlan),
+        Hook::Socket | Hook::Unspecified => (flow.cgroup_id, None, None),
+    };
     (
-        ends,
-        flow.ip_protocol,
+        (flow.node_name.as_str(), flow.hook, place),
+        End::BOTH.map(end),
+        (flow.ip_protocol, icmp, flow.fragment),
         flow.direction,
-        flow.hook,
-        flow.cgroup_id,
     )
 }
 
@@ -295,5 +300,63 @@ async fn elapsed(duration: Option<Duration>) {
     match duration {
         Some(duration) => sleep(duration).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orb8_proto::v1::{Endpoint, IcmpType, Interface};
+
+    use super::*;
+
+    fn flow() -> Flow {
+        let end = |last: u8| Endpoint {
+            ip: vec![10, 0, 0, last],
+            ..Endpoint::default()
+        };
+        Flow {
+            source: Some(end(1)),
+            destination: Some(end(2)),
+            ip_protocol: 1,
+            icmp: Some(IcmpType { r#type: 8, code: 0 }),
+            hook: Hook::Socket.into(),
+            cgroup_id: 5,
+            interface: Some(Interface { index: 2, name: String::new() }),
+            ..Flow::default()
+        }
+    }
+
+    fn count(flows: &[Flow]) -> usize {
+        let mut summary = Summary::new();
+        for flow in flows {
+            summary.add(&StreamEventsResponse {
+                flow: Some(flow.clone()),
+                ..StreamEventsResponse::default()
+            });
+        }
+        summary.flows.len()
+    }
+
+    #[test]
+    fn the_summary_tells_flows_apart_as_the_agent_does() {
+        let icmp = |r#type, code| Flow {
+            icmp: Some(IcmpType { r#type, code }),
+            ..flow()
+        };
+        assert_eq!(count(&[flow(), icmp(0, 0), icmp(8, 1), icmp(8, 0)]), 3);
+        let more = Flow { bytes: 7, ..flow() };
+        let fragment = Flow { fragment: true, ..flow() };
+        let elsewhere = Flow { node_name: "b".into(), ..flow() };
+        assert_eq!(count(&[flow(), more, fragment, elsewhere]), 3);
+        let moved = |hook: Hook, index, cgroup_id| Flow {
+            hook: hook.into(),
+            interface: Some(Interface { index, name: String::new() }),
+            cgroup_id,
+            ..flow()
+        };
+        assert_eq!(count(&[moved(Hook::Socket, 2, 5), moved(Hook::Socket, 3, 5)]), 1);
+        assert_eq!(count(&[moved(Hook::Socket, 2, 5), moved(Hook::Socket, 2, 6)]), 2);
+        assert_eq!(count(&[moved(Hook::Interface, 2, 0), moved(Hook::Interface, 2, 5)]), 1);
+        assert_eq!(count(&[moved(Hook::Interface, 2, 0), moved(Hook::Interface, 3, 0)]), 2);
     }
 }

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use orb8_proto::filter::{End, FlowFields};
+use orb8_proto::icmp;
 use orb8_proto::v1::{
-    Accounting, EventKind, Flow, IcmpType, Interface, Lost, LostSource, StreamEventsResponse,
-    Workload,
+    Accounting, EventKind, Flow, IcmpType, Interface, Lost, LostSource, Protocol,
+    StreamEventsResponse, Workload,
 };
 use serde::Serialize;
 
@@ -209,6 +210,8 @@ struct InterfaceObject<'a> {
 struct IcmpObject {
     r#type: u32,
     code: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Word,
 }
 
 impl<'a> FlowFieldsObject<'a> {
@@ -230,7 +233,7 @@ impl<'a> FlowFieldsObject<'a> {
             tcp_flags: tcp_flags(flow.tcp_flags),
             icmp: flow
                 .icmp
-                .map(|IcmpType { r#type, code }| IcmpObject { r#type, code }),
+                .map(|icmp| IcmpObject::new(flow.protocol(), icmp)),
             cgroup_id: flow.cgroup_id,
             socket_cookie: flow.socket_cookie,
             interface: flow
@@ -245,6 +248,17 @@ impl<'a> FlowFieldsObject<'a> {
             fragment: flow.fragment,
             self_traffic: flow.self_traffic,
             node_name: &flow.node_name,
+        }
+    }
+}
+
+impl IcmpObject {
+    fn new(protocol: Protocol, icmp: IcmpType) -> Self {
+        let IcmpType { r#type, code } = icmp;
+        Self {
+            r#type,
+            code,
+            name: icmp::name(protocol, icmp),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Colours, few and quiet. They come from the terminal's own palette.
 
 use anstyle::{AnsiColor, Style};
-use orb8_proto::columns::Tone;
+use orb8_proto::columns::{HOST, Tone};
 
 /// Headers and headings.
 pub(crate) const HEADER: Style = Style::new().bold();
@@ -22,6 +22,8 @@ pub(crate) fn of(tone: Tone, text: &str) -> Style {
     match tone {
         Tone::Plain => PLAIN,
         Tone::Quiet => QUIET,
+        // Nobody in particular.
+        Tone::Owner if text == HOST => QUIET,
         Tone::Owner => OWNER,
         Tone::Event if text == "new" => GOOD,
         Tone::Event => PLAIN,

@@ -227,11 +227,17 @@ fn cut(text: String, width: usize, rule: Width) -> String {
     if length <= width {
         return text;
     }
+    if let Width::Flexible(_, Cut::Words) = rule {
+        let blanks = text.char_indices().take(width + 1).filter(|(_, c)| *c == ' ');
+        if let Some((end, _)) = blanks.last() {
+            return text[..end].to_owned();
+        }
+    }
     let kept = width.saturating_sub(1);
     let tail = match rule {
         Width::Flexible(_, Cut::Silent) => return text.chars().take(width).collect(),
         Width::Flexible(_, Cut::Middle) => kept / 2,
-        Width::Flexible(_, Cut::End) | Width::Natural(_) => 0,
+        Width::Flexible(_, Cut::End | Cut::Words) | Width::Natural(_) => 0,
     };
     let head = text.chars().take(kept - tail);
     head.chain(['…'])
@@ -270,6 +276,11 @@ mod tests {
             cut("12:34:56.789".into(), 8, Width::Flexible(0, Cut::Silent)),
             "12:34:56"
         );
+        let words = Width::Flexible(0, Cut::Words);
+        assert_eq!(cut("ICMPv6 echo-reply".into(), 16, words), "ICMPv6");
+        assert_eq!(cut("ICMPv6 echo-reply".into(), 6, words), "ICMPv6");
+        assert_eq!(cut("ICMPv6 echo-reply".into(), 5, words), "ICMP…");
+        assert_eq!(cut("a b c".into(), 4, words), "a b");
         assert_eq!(cut("abc".into(), 3, end), "abc");
         assert_eq!(cut("abc".into(), 0, end), "…");
     }

@@ -27,7 +27,7 @@ use orb8_common::{
         CLOSED_PART, ClosedSocket, Control, Counter, DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey, FlowStats,
         HOOK_INTERFACE, HOOK_SOCKET, KEY_FRAGMENT, MOMENT_FIN, MOMENT_NEW, MOMENT_OVERFLOW,
         MOMENT_RST, Moment, PRESSURE, PROMOTE_PACKETS, SocketBody, SocketCounters,
-        SocketRecord, spread_tcp_flags,
+        Slot, SocketRecord, spread_tcp_flags,
     },
     packet::{
         Link, NoFlow, Packet, Part, Place, TCP_FIN, TCP_RST, Transport, parse_ethernet,
@@ -35,10 +35,16 @@ use orb8_common::{
     },
 };
 use orb8_probes::{
-    kernel::{atomic_add, monotonic_ns, ticks},
+    kernel::{atomic_add, atomic_increment, monotonic_ns, ticks},
     skb::Skb,
 };
 
+/// Slots of a generation, less one: a mask, as their number is a power of two.
+#[unsafe(no_mangle)]
+static SLOT_MASK: Global<u32> = Global::new(16383);
+/// Makes the hash of slots differ from agent to agent, so that nobody can aim at one.
+#[unsafe(no_mangle)]
+static SEED: Global<u64> = Global::new(0);
 /// Entries after which the agent is asked to drain at once; set by the loader with the size.
 #[unsafe(no_mangle)]
 static HIGH_WATER: Global<u64> = Global::new(u64::MAX);
@@ -57,6 +63,10 @@ static LEAVE_OWNED: Global<u8> = Global::new(0);
 static FLOWS_0: HashMap<FlowKey, FlowStats, 65536> = HashMap::new();
 #[btf_map]
 static FLOWS_1: HashMap<FlowKey, FlowStats, 65536> = HashMap::new();
+#[btf_map]
+static SLOTS_0: Array<Slot, 16384, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map]
+static SLOTS_1: Array<Slot, 16384, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static CLOSED: HashMap<u64, SocketBody, 65536> = HashMap::new();
 #[btf_map]
@@ -336,14 +346,19 @@ fn matching_flags(skb: Skb, body: &SocketBody, direction: u8) -> Option<u8> {
         let [_, _, next_header, _] = words[1].to_le_bytes();
         if words[0].to_le_bytes()[0] >> 4 != 6
             || next_header != body.protocol
-            || words[2..6] != source[..]
-            || words[6..10] != destination[..]
+            || differs([words[2], words[3], words[4], words[5]], source)
+            || differs([words[6], words[7], words[8], words[9]], destination)
             || words[10] != ports
         {
             return None;
         }
         flags_at(&packet, 40, body.protocol)
     }
+}
+
+#[inline(always)]
+fn differs(one: [u32; 4], other: [u32; 4]) -> bool {
+    (one[0] ^ other[0]) | (one[1] ^ other[1]) | (one[2] ^ other[2]) | (one[3] ^ other[3]) != 0
 }
 
 #[inline(always)]
@@ -649,6 +664,7 @@ fn find_ports(key: &mut FlowKey, transport: &Transport) {
 // ---- both hooks ----------------------------------------------------------------------------------
 
 /// Parses by direct access, and through the helper where that meets the end of the linear part.
+/// `key` is written when the result is `Ok`.
 #[inline(always)]
 fn parse(
     skb: Skb,
@@ -656,10 +672,15 @@ fn parse(
     place: Place,
     key: &mut MaybeUninit<FlowKey>,
 ) -> Result<Transport, NoFlow> {
-    match parse_ip(&skb.direct(), link, place, key) {
+    let direct = parse_ip(&skb.direct(), link, place, |made| {
+        key.write(made);
+    });
+    match direct {
         Ok(transport) if !transport.truncated => Ok(transport),
         Err(NoFlow::NotIp) => Err(NoFlow::NotIp),
-        _ => parse_ip(&skb.loaded(), link, place, key),
+        _ => parse_ip(&skb.loaded(), link, place, |made| {
+            key.write(made);
+        }),
     }
 }
 
@@ -678,10 +699,104 @@ fn count(seen: &Seen, key: &FlowKey) -> u64 {
     // SAFETY: the only entry of the array, read once: the agent waits out the programs that still
     // hold the old value before it drains the old table.
     let generation = unsafe { (&raw const (*control).generation).read_volatile() };
+    let tag = tag_of(key);
+    for way in 0..SLOT_WAYS {
+        let index = (tag as u32 ^ way) & SLOT_MASK.load();
+        let slot =
+            if generation == 0 { SLOTS_0.get_ptr_mut(index) } else { SLOTS_1.get_ptr_mut(index) };
+        let Some(slot) = slot else { break };
+        // SAFETY: a live map value. A slot keeps its key while programs can write it, and the tag
+        // is written after the key: a key that is seen half-written does not match its tag.
+        unsafe {
+            let seen_tag = (&raw const (*slot).tag).read_volatile();
+            if seen_tag == tag && is_same(&(*slot).key, key) {
+                return add(&raw mut (*slot).stats, seen, key);
+            }
+            if seen_tag == 0 && claim(seen, key, slot, tag) {
+                atomic_add(&raw mut (*control).claimed[generation as usize & 1], 1);
+                return u64::from(seen.packets);
+            }
+        }
+    }
     let known = if generation == 0 { FLOWS_0.get_ptr_mut(key) } else { FLOWS_1.get_ptr_mut(key) };
     match known {
         Some(stats) => add(stats, seen, key),
         None => count_new(seen, key, control, generation),
+    }
+}
+
+/// Slots that a flow may have, side by side: with half of all slots taken, one in seven flows finds
+/// both taken and goes to the table.
+const SLOT_WAYS: u32 = 2;
+
+/// Compares word by word: field by field the compiler would call `memcmp`.
+#[inline(always)]
+fn is_same(one: &FlowKey, other: &FlowKey) -> bool {
+    let one: &[u64; 7] = zerocopy::transmute_ref!(one);
+    let other: &[u64; 7] = zerocopy::transmute_ref!(other);
+    let mut difference = 0;
+    for word in 0..7 {
+        difference |= one[word] ^ other[word];
+    }
+    difference == 0
+}
+
+/// Hashes a key: independent products of its words, mixed. Never 0.
+#[inline(always)]
+fn tag_of(key: &FlowKey) -> u64 {
+    let words: &[u64; 7] = zerocopy::transmute_ref!(key);
+    let hash = (words[0] ^ SEED.load())
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(words[1].wrapping_mul(0xbf58_476d_1ce4_e5b9))
+        .wrapping_add(words[2].wrapping_mul(0x94d0_49bb_1331_11eb))
+        .wrapping_add(words[3].wrapping_mul(0xd6e8_feb8_6659_fd93))
+        .wrapping_add(words[4].wrapping_mul(0xff51_afd7_ed55_8ccd))
+        .wrapping_add(words[5].wrapping_mul(0xc4ce_b9fe_1a85_ec53))
+        .wrapping_add(words[6].wrapping_mul(0xa076_1d64_78bd_642f));
+    let mixed = (hash ^ hash >> 32).wrapping_mul(0xe703_7ed1_a0b4_28db);
+    (mixed ^ mixed >> 29) | 1 << 63
+}
+
+/// Takes an empty slot for a flow. False when another packet was there before.
+///
+/// Without compare-and-swap (5.12): of the packets that add to `claims`, the one that then reads 1
+/// was first and alone so far, and any later one reads more. If two read 2 the slot stays empty
+/// until the generation is drained, and both flows go to the table. Counters are added to, never
+/// set, since another CPU may add as soon as the tag is seen.
+#[inline(never)]
+fn claim(seen: &Seen, key: &FlowKey, slot: *mut Slot, tag: u64) -> bool {
+    // SAFETY: a live map value.
+    unsafe {
+        let stats = &raw mut (*slot).stats;
+        if (&raw const (*stats).claims).read_volatile() != 0 {
+            return false;
+        }
+        atomic_increment(&raw mut (*stats).claims);
+        if (&raw const (*stats).claims).read_volatile() != 1 {
+            return false;
+        }
+        let now = ticks();
+        (&raw mut (*slot).key).write_volatile(*key);
+        (*stats).first_tick = now;
+        (*stats).last_tick = now;
+        (*stats).cgroup_id = seen.cgroup_id;
+        (*stats).cookie = seen.skb.socket_cookie();
+        (*stats).ifindex = seen.skb.ifindex();
+        see_flags(&raw mut (*stats).tcp_flags, seen.tcp_flags);
+        atomic_add(&raw mut (*stats).packets, u64::from(seen.packets));
+        atomic_add(&raw mut (*stats).bytes, u64::from(seen.bytes));
+        (&raw mut (*slot).tag).write_volatile(tag);
+    }
+    tell_new(seen, key);
+    true
+}
+
+/// Tells of a flow that was not in the generation.
+#[inline(always)]
+fn tell_new(seen: &Seen, key: &FlowKey) {
+    tell(seen, key, MOMENT_NEW);
+    if seen.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
+        tell_end(seen, key, 0);
     }
 }
 
@@ -698,7 +813,7 @@ fn count_new(seen: &Seen, key: &FlowKey, control: *mut Control, generation: u32)
         tcp_flags: spread_tcp_flags(seen.tcp_flags),
         cookie: seen.skb.socket_cookie(),
         ifindex: seen.skb.ifindex(),
-        reserved: 0,
+        claims: 0,
     };
     let (flows, index) = if generation == 0 { (&FLOWS_0, 0) } else { (&FLOWS_1, 1) };
     if flows.insert(key, &stats, BPF_NOEXIST.into()).is_ok() {
@@ -711,10 +826,7 @@ fn count_new(seen: &Seen, key: &FlowKey, control: *mut Control, generation: u32)
         if inserted >= HIGH_WATER.load() {
             press(control);
         }
-        tell(seen, key, MOMENT_NEW);
-        if seen.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
-            tell_end(seen, key, 0);
-        }
+        tell_new(seen, key);
         return u64::from(seen.packets);
     }
     // Another CPU was first, or the table is full.

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use super::{Format, Row};
 use crate::filter::{End, FlowFields};
 use crate::flow::present;
-use crate::v1::{EndReason, EventKind, Flow, Protocol, Runtime, Workload};
-use crate::{ports, units};
+use crate::v1::{EndReason, EventKind, Flow, IcmpType, Protocol, Runtime, Workload};
+use crate::{icmp, ports, units};
 
 /// First port that systems hand out by themselves. A name for one of these is a coincidence, unless
 /// the other end's port is no better.
@@ -51,7 +51,15 @@ pub(super) fn peer(row: &Row<'_>, _: &Format) -> Cell {
 }
 
 pub(super) fn protocol_cell(row: &Row<'_>, _: &Format) -> Cell {
-    Some(protocol(row.flow))
+    let flow = row.flow;
+    let protocol = protocol(flow);
+    let message = flow
+        .icmp
+        .and_then(|icmp| icmp::name(flow.protocol(), icmp));
+    Some(match message {
+        Some(message) => format!("{protocol} {message}"),
+        None => protocol,
+    })
 }
 
 pub(super) fn source(row: &Row<'_>, format: &Format) -> Cell {
@@ -93,7 +101,10 @@ pub(super) fn info(row: &Row<'_>, _: &Format) -> Cell {
     }
     match flow.protocol() {
         Protocol::Tcp => present(&tcp_flags(flow.tcp_flags)).map(str::to_owned),
-        Protocol::Icmp | Protocol::Icmpv6 => icmp(flow),
+        Protocol::Icmp | Protocol::Icmpv6 => {
+            let IcmpType { r#type, code } = flow.icmp?;
+            Some(format!("{type}/{code}"))
+        }
         Protocol::Udp | Protocol::Sctp | Protocol::Other | Protocol::Unspecified => None,
     }
 }
@@ -131,8 +142,12 @@ pub(super) fn cgroup(row: &Row<'_>, _: &Format) -> Cell {
     present(&row.flow.owner()?.cgroup_path).map(str::to_owned)
 }
 
+/// The owner where no cgroup but the root has the socket: the kernel, or a process outside every
+/// container and unit.
+pub const HOST: &str = "host";
+
 /// Names an owner by the best name it has: `namespace/pod`, `docker:container`, a systemd unit,
-/// a process, or its cgroup.
+/// a process, its cgroup, or [`HOST`].
 #[must_use]
 pub fn owner(workload: &Workload) -> Option<String> {
     if let Some(pod) = present(&workload.pod) {
@@ -147,9 +162,13 @@ pub fn owner(workload: &Workload) -> Option<String> {
             runtime => format!("{}:{container}", runtime.word().unwrap_or_default()),
         });
     }
-    let rest = [&workload.unit, &workload.process, &workload.cgroup_path];
-    rest.into_iter()
-        .find_map(|name| present(name))
+    let path = match workload.cgroup_path.as_str() {
+        "/" => HOST,
+        path => path,
+    };
+    [&workload.unit, &workload.process, path]
+        .into_iter()
+        .find_map(present)
         .map(str::to_owned)
 }
 
@@ -235,22 +254,4 @@ fn tcp_flags(flags: u32) -> String {
         .filter(|(bit, _)| flags & bit != 0)
         .map(|(_, letter)| *letter)
         .collect()
-}
-
-fn icmp(flow: &Flow) -> Cell {
-    let icmp = flow.icmp?;
-    let name = match (flow.protocol(), icmp.r#type) {
-        (Protocol::Icmp, 0) | (Protocol::Icmpv6, 129) => "echo-reply",
-        (Protocol::Icmp, 8) | (Protocol::Icmpv6, 128) => "echo-request",
-        (Protocol::Icmp, 3) | (Protocol::Icmpv6, 1) => "unreachable",
-        (Protocol::Icmp, 5) | (Protocol::Icmpv6, 137) => "redirect",
-        (Protocol::Icmp, 11) | (Protocol::Icmpv6, 3) => "time-exceeded",
-        (Protocol::Icmpv6, 2) => "too-big",
-        (Protocol::Icmpv6, 133) => "router-solicit",
-        (Protocol::Icmpv6, 134) => "router-advert",
-        (Protocol::Icmpv6, 135) => "neighbor-solicit",
-        (Protocol::Icmpv6, 136) => "neighbor-advert",
-        (_, other) => return Some(format!("type {other} code {}", icmp.code)),
-    };
-    Some(name.to_owned())
 }

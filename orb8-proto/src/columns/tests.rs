@@ -104,6 +104,11 @@ fn an_owner_has_its_best_name() {
     assert_eq!(owner(&unit).as_deref(), Some("sshd.service"));
     assert_eq!(owner(&process).as_deref(), Some("curl"));
     assert_eq!(owner(&cgroup).as_deref(), Some("/user.slice"));
+    let root = Workload {
+        cgroup_path: "/".into(),
+        ..Workload::default()
+    };
+    assert_eq!(owner(&root).as_deref(), Some("host"));
     assert_eq!(owner(&Workload::default()), None);
 }
 
@@ -141,7 +146,14 @@ fn protocols_without_ports_have_none() {
     let mut ping = flow(Protocol::Icmp, ([10, 0, 0, 5], 0), ([1, 1, 1, 1], 0));
     ping.icmp = Some(IcmpType { r#type: 8, code: 0 });
     assert_eq!(cell("source", &ping, None).unwrap(), "10.0.0.5");
-    assert_eq!(cell("info", &ping, None).unwrap(), "echo-request");
+    assert_eq!(cell("protocol", &ping, None).unwrap(), "ICMP echo-request");
+    assert_eq!(cell("info", &ping, None).unwrap(), "8/0");
+    ping.icmp = Some(IcmpType {
+        r#type: 99,
+        code: 7,
+    });
+    assert_eq!(cell("protocol", &ping, None).unwrap(), "ICMP");
+    assert_eq!(cell("info", &ping, None).unwrap(), "99/7");
     let mut gre = flow(Protocol::Other, ([10, 0, 0, 5], 0), ([1, 1, 1, 1], 0));
     gre.ip_protocol = 47;
     assert_eq!(protocol(&gre), "GRE");

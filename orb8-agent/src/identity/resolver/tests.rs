@@ -75,6 +75,7 @@ fn a_pod_has_all_its_names() {
         unit: None,
         cgroup_path: format!("/kubepods/burstable/pod{UID}/{ID}"),
         process: None,
+        host_network: false,
     };
     assert_eq!(*workload, expected);
     assert!(
@@ -227,4 +228,32 @@ fn this_machines_own_cgroups_resolve() {
     let mut resolver = Resolver::new(ResolverConfig::new(Some(root)));
     let workload = resolver.resolve(id, Instant::now()).unwrap();
     assert_eq!(workload.cgroup_path, "/");
+}
+
+#[test]
+fn a_cgroup_shares_our_network_when_all_its_processes_do() {
+    let node = Node::new();
+    let network = |pid: &str, name: &str| {
+        let namespaces = node.files.path().join("proc").join(pid).join("ns");
+        fs::create_dir_all(&namespaces).unwrap();
+        std::os::unix::fs::symlink(name, namespaces.join("net")).unwrap();
+    };
+    network("self", "net:[1]");
+    network("10", "net:[1]");
+    network("11", "net:[1]");
+    network("20", "net:[2]");
+    let shares = |path: &str, pids: &str| {
+        let id = node.cgroup(path);
+        node.write(node.cgroups.path(), &format!("{path}/cgroup.procs"), pids);
+        node.resolver().resolve(id, node.start).unwrap().host_network
+    };
+    assert!(shares("host", "10\n11\n"));
+    assert!(!shares("mixed", "10\n20\n"));
+    assert!(!shares("unreadable", "10\n30\n"));
+    assert!(!shares("of-another-pid-namespace", "0\n"));
+    assert!(!shares("empty", ""));
+    node.write(node.cgroups.path(), "cgroup.procs", "10\n");
+    let root = fs::metadata(node.cgroups.path()).unwrap().ino();
+    let root = node.resolver().resolve(root, node.start).unwrap();
+    assert!(!root.host_network, "the root's sockets are anybody's");
 }

@@ -22,6 +22,7 @@ use zerocopy::FromBytes;
 use super::{
     PATIENCE,
     cgroup::Cgroup,
+    eventually,
     netns::{Counted, Netns},
     reference::Reference,
 };
@@ -171,6 +172,18 @@ impl Engine {
             assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}; {flows:#?}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// What an interface counted and this engine, attached to it, did not: the same before and after
+    /// some traffic, if all of that was accounted for. IP bytes.
+    pub(crate) fn unaccounted(&mut self, namespace: &Netns, interface: &str) -> Counted {
+        let at_rest = eventually("rest on the interface", || {
+            let before = namespace.interface_counters(interface);
+            std::thread::sleep(Duration::from_millis(60));
+            (namespace.interface_counters(interface) == before).then_some(before)
+        });
+        self.read();
+        (at_rest.sent + at_rest.received).without_ethernet() - self.accounted()
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -382,6 +395,11 @@ fn mapped(address: IpAddr) -> [u8; 16] {
 pub(crate) fn features() -> &'static Features {
     static FEATURES: OnceLock<Features> = OnceLock::new();
     FEATURES.get_or_init(|| Features::probe(btf()))
+}
+
+/// What a kernel has that has no TCX but all the rest.
+pub(crate) fn without_tcx() -> Features {
+    features().clone().without(TCX)
 }
 
 /// Names of features, as `orb8 diagnose` shows them.

@@ -19,6 +19,13 @@ pub(crate) struct Reference {
     counts: PerCpuArray<MapData, [u64; 4]>,
 }
 
+/// Where among the programs of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    First,
+    Last,
+}
+
 impl Reference {
     /// Counts what sockets of a cgroup send and receive.
     pub(crate) fn on_sockets(cgroup: &File) -> Self {
@@ -36,6 +43,16 @@ impl Reference {
 
     /// Counts what crosses an interface.
     pub(crate) fn on_interface(namespace: &Netns, interface: &str, tcx: bool) -> Self {
+        Self::on_interface_at(namespace, interface, tcx, Order::First)
+    }
+
+    /// Counts what crosses an interface, before or after every other program.
+    pub(crate) fn on_interface_at(
+        namespace: &Netns,
+        interface: &str,
+        tcx: bool,
+        order: Order,
+    ) -> Self {
         namespace.run(|| {
             let mut reference = Self::load();
             if !tcx {
@@ -46,10 +63,13 @@ impl Reference {
                 ("bench_count_tc_ingress", TcAttachType::Ingress),
                 ("bench_count_tc_egress", TcAttachType::Egress),
             ] {
-                let options = if tcx {
-                    TcAttachOptions::TcxOrder(LinkOrder::default())
-                } else {
-                    TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() })
+                let options = match (tcx, order) {
+                    (true, Order::First) => TcAttachOptions::TcxOrder(LinkOrder::first()),
+                    (true, Order::Last) => TcAttachOptions::TcxOrder(LinkOrder::last()),
+                    (false, order) => TcAttachOptions::Netlink(NlOptions {
+                        priority: if order == Order::First { 1 } else { 5000 },
+                        ..NlOptions::default()
+                    }),
                 };
                 let program: &mut SchedClassifier = reference.program(name);
                 program.load().expect("the reference loads");

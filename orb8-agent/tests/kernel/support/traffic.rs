@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
     sync::mpsc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::socket::{
@@ -110,7 +110,7 @@ pub(crate) fn tcp_server(
     (bound.recv().expect("the server's port"), thread)
 }
 
-fn serve(listener: &TcpListener, answer: usize) -> u64 {
+pub(crate) fn serve(listener: &TcpListener, answer: usize) -> u64 {
     let (mut stream, _) = listener.accept().expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let read = read_all(&mut stream).expect("reading");
@@ -227,7 +227,42 @@ fn wait_for_reply(socket: &OwnedFd, server: IpAddr, sequence: u16) {
     }
 }
 
-/// A short rest, where the kernel has to get something done that nothing tells of.
-pub(crate) fn rest() {
-    std::thread::sleep(Duration::from_millis(20));
+/// As many datagrams as go out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flood {
+    pub(crate) client: IpAddr,
+    pub(crate) server: IpAddr,
+    /// Flows: destination ports of one socket, or connected sockets.
+    pub(crate) flows: u16,
+    pub(crate) connected: bool,
+    /// Payload, bytes.
+    pub(crate) size: usize,
+}
+
+/// Sends for that long, to each flow in turn. Returns how many datagrams the kernel took.
+pub(crate) fn flood(flood: Flood, time: Duration) -> u64 {
+    let Flood { client, server, flows, connected, size } = flood;
+    let bind = || UdpSocket::bind((client, 0)).expect("a client socket");
+    let sockets: Vec<UdpSocket> =
+        (0..if connected { flows } else { 1 }).map(|_| bind()).collect();
+    if connected {
+        for socket in &sockets {
+            socket.connect((server, 9)).expect("connecting");
+        }
+    }
+    let payload = vec![0x5a; size];
+    let end = Instant::now() + time;
+    let mut sent = 0;
+    while Instant::now() < end {
+        for flow in 0..flows {
+            let result = if connected {
+                sockets[usize::from(flow)].send(&payload)
+            } else {
+                sockets[0].send_to(&payload, (server, 10_000 + flow))
+            };
+            // Refused where nobody listens, or no room.
+            sent += u64::from(result.is_ok());
+        }
+    }
+    sent
 }

@@ -1,0 +1,215 @@
+//! The agent's own program, started on the lab's node, and what it says of itself.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Child,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    time::{clock_getcpuclockid, clock_gettime},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+use super::{
+    lab::{INTERFACES, Lab, Netns},
+    programs::Hook,
+    reference::Count,
+    workload,
+};
+
+/// Its metrics, in the node's namespace.
+const ADMIN: &str = "127.0.0.1:9091";
+
+/// How long starting and stopping may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running agent. Dropping it ends it.
+pub(crate) struct Agent {
+    child: Child,
+    node: Netns,
+    directory: TempDir,
+}
+
+impl Agent {
+    /// Starts it with its defaults, but for where it attaches, and waits until it is ready.
+    pub(crate) fn start(lab: &Lab, hook: Hook, more: &[&str]) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let mut command = workload::worker(&lab.node, None, None);
+        command.args(["exec", "--"]).arg(binary()?);
+        for (variable, _) in std::env::vars_os() {
+            // The machine's own settings are not what is measured.
+            if variable.to_string_lossy().starts_with("ORB8_") {
+                command.env_remove(variable);
+            }
+        }
+        command.args(["--listen", "off", "--log", "warn", "--admin-listen", ADMIN]);
+        command.arg("--socket").arg(socket_in(directory.path()));
+        command.arg("--cgroup-root").arg(lab.pods.path());
+        match hook {
+            Hook::Socket => command.args(["--attach", "cgroup"]),
+            Hook::Interface => {
+                command.args(["--attach", "tc", "--interfaces", &INTERFACES.join(",")])
+            }
+        };
+        let child = command.args(more).spawn().context("starting the agent")?;
+        let mut agent = Self { child, node: lab.node.clone()?, directory };
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let start = Instant::now();
+        while self.get("/readyz").is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the agent ended: {status}");
+            }
+            ensure!(start.elapsed() < PATIENCE, "the agent is not ready within {PATIENCE:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// The path of its API's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket_in(self.directory.path())
+    }
+
+    /// Processor time of all its threads, those that ended included.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let time = clock_gettime(clock_getcpuclockid(self.pid())?)?;
+        Ok(time.into())
+    }
+
+    /// Resident memory now and at most since [`Self::forget_peak`], MiB.
+    pub(crate) fn resident_mib(&self) -> Result<(f64, f64)> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let mib = |name| kib(&text, name).map(|kib| kib / 1024.0);
+        let (now, peak) = (mib("VmRSS:"), mib("VmHWM:"));
+        now.zip(peak).context("the agent's memory is not in its status")
+    }
+
+    /// Starts the peak anew.
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        const PEAK: &str = "5";
+        Ok(fs::write(format!("/proc/{}/clear_refs", self.pid()), PEAK)?)
+    }
+
+    /// Reads its metrics.
+    pub(crate) fn metrics(&self) -> Result<Metrics> {
+        self.get("/metrics").map(Metrics)
+    }
+
+    fn get(&self, path: &str) -> Result<String> {
+        let mut answer = String::new();
+        self.node.run(|| {
+            let mut stream = TcpStream::connect(ADMIN)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+            stream.read_to_string(&mut answer)?;
+            Ok(())
+        })?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        ensure!(head.starts_with("HTTP/1.1 200"), "{path}: {}", head.lines().next().unwrap_or(""));
+        Ok(body.to_owned())
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // In order first: where filters have no link, it removes them.
+        let _ = kill(self.pid(), Signal::SIGTERM);
+        let start = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if start.elapsed() > PATIENCE {
+                eprintln!("warning: the agent does not end");
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn socket_in(directory: &Path) -> PathBuf {
+    directory.join("agent.sock")
+}
+
+/// The agent that was built beside this program.
+fn binary() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let binary = own.with_file_name("orb8-agent");
+    ensure!(
+        binary.exists(),
+        "{} is missing: cargo build --release -p orb8-agent",
+        binary.display()
+    );
+    Ok(binary)
+}
+
+fn kib(status: &str, name: &str) -> Option<f64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    value.trim().strip_suffix("kB")?.trim_end().parse().ok()
+}
+
+/// One scrape, as text.
+pub(crate) struct Metrics(String);
+
+impl Metrics {
+    /// The value of a metric, or the sum over its labels.
+    pub(crate) fn get(&self, name: &str) -> Result<f64> {
+        let values = self.0.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let value = match rest.strip_prefix('{') {
+                Some(labels) => labels.rsplit_once("} ")?.1,
+                None => rest.strip_prefix(' ')?,
+            };
+            value.parse::<f64>().ok()
+        });
+        values.reduce(|sum, value| sum + value).with_context(|| format!("no metric {name}"))
+    }
+
+    /// What it counted, and what it lost.
+    pub(crate) fn accounting(&self) -> Result<(Count, Count)> {
+        let count = |of: &str| -> Result<Count> {
+            let part = |unit| self.get(&format!("orb8_agent_{of}_{unit}_total"));
+            Ok(Count { packets: part("packets")? as u64, bytes: part("bytes")? as u64 })
+        };
+        Ok((count("counted")?, count("lost")?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_metrics_with_and_without_labels() {
+        let metrics = Metrics(
+            "# TYPE a_total counter\na_total 3\na_total_b 4\nc{x=\"1\"} 0.5\nc{x=\"2 3\"} 1.5\n# EOF\n"
+                .to_owned(),
+        );
+        assert_eq!(metrics.get("a_total").ok(), Some(3.0));
+        assert_eq!(metrics.get("c").ok(), Some(2.0));
+        assert!(metrics.get("a").is_err());
+    }
+
+    #[test]
+    fn reads_memory_from_the_status_file() {
+        let status = "Name:\torb8-agent\nVmHWM:\t   23552 kB\nVmRSS:\t   20480 kB\n";
+        assert_eq!(kib(status, "VmRSS:"), Some(20_480.0));
+        assert_eq!(kib(status, "VmSwap:"), None);
+    }
+}
