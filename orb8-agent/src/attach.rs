@@ -83,13 +83,24 @@ impl Machine {
             (!features.interface_hook()).then_some("this kernel takes no tc programs");
         let is_used =
             |path: &str| std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-        let sandbox = SANDBOXES.iter().find(|(path, _)| is_used(path)).map(|(_, name)| *name);
-        Self { no_sockets, no_interfaces, sandbox }
+        let sandbox = SANDBOXES
+            .iter()
+            .find(|(path, _)| is_used(path))
+            .map(|(_, name)| *name);
+        Self {
+            no_sockets,
+            no_interfaces,
+            sandbox,
+        }
     }
 }
 
 fn decide_on(strategy: AttachStrategy, machine: Machine) -> Result<Plan, AgentError> {
-    let Machine { no_sockets, no_interfaces, sandbox } = machine;
+    let Machine {
+        no_sockets,
+        no_interfaces,
+        sandbox,
+    } = machine;
     let asked = |reason: &str| reason.to_owned();
     let plan = match strategy {
         AttachStrategy::Auto => match (no_sockets, sandbox) {
@@ -108,20 +119,42 @@ fn decide_on(strategy: AttachStrategy, machine: Machine) -> Result<Plan, AgentEr
                 interfaces: false,
                 reason: format!("{sandbox} runs pods, but this kernel takes no tc programs"),
             },
-            (Some(why), _) => {
-                Plan { sockets: false, interfaces: true, reason: format!("no socket hook: {why}") }
-            }
+            (Some(why), _) => Plan {
+                sockets: false,
+                interfaces: true,
+                reason: format!("no socket hook: {why}"),
+            },
         },
-        AttachStrategy::Cgroup => {
-            Plan { sockets: true, interfaces: false, reason: asked("asked for") }
-        }
-        AttachStrategy::Tc => Plan { sockets: false, interfaces: true, reason: asked("asked for") },
-        AttachStrategy::Both => Plan { sockets: true, interfaces: true, reason: asked("asked for") },
+        AttachStrategy::Cgroup => Plan {
+            sockets: true,
+            interfaces: false,
+            reason: asked("asked for"),
+        },
+        AttachStrategy::Tc => Plan {
+            sockets: false,
+            interfaces: true,
+            reason: asked("asked for"),
+        },
+        AttachStrategy::Both => Plan {
+            sockets: true,
+            interfaces: true,
+            reason: asked("asked for"),
+        },
     };
-    let missing = [no_sockets.filter(|_| plan.sockets), no_interfaces.filter(|_| plan.interfaces)];
-    let reasons: Vec<String> =
-        missing.into_iter().flatten().map(|why| format!("flow: {why}")).collect();
-    if reasons.is_empty() { Ok(plan) } else { Err(AgentError::NothingToRun { reasons }) }
+    let missing = [
+        no_sockets.filter(|_| plan.sockets),
+        no_interfaces.filter(|_| plan.interfaces),
+    ];
+    let reasons: Vec<String> = missing
+        .into_iter()
+        .flatten()
+        .map(|why| format!("flow: {why}"))
+        .collect();
+    if reasons.is_empty() {
+        Ok(plan)
+    } else {
+        Err(AgentError::NothingToRun { reasons })
+    }
 }
 
 /// Keeps the programs where the plan wants them.
@@ -150,7 +183,10 @@ impl Attacher {
             Ok(network) => Some(network),
             Err(error) if plan.interfaces => return Err(error),
             Err(error) => {
-                tracing::warn!(error = chain(&error), "own traffic cannot be told by address");
+                tracing::warn!(
+                    error = chain(&error),
+                    "own traffic cannot be told by address"
+                );
                 None
             }
         };
@@ -163,8 +199,19 @@ impl Attacher {
         };
         board.update(|status| status.attachment = Some(attachment));
         let selector = config.interfaces.clone();
-        let mut attacher = Self { object, plan, selector, network, addresses, board };
-        if let Some(root) = config.cgroup_root.as_deref().filter(|_| attacher.plan.sockets) {
+        let mut attacher = Self {
+            object,
+            plan,
+            selector,
+            network,
+            addresses,
+            board,
+        };
+        if let Some(root) = config
+            .cgroup_root
+            .as_deref()
+            .filter(|_| attacher.plan.sockets)
+        {
             attacher.attach_sockets(root)?;
         }
         attacher.list().await?;
@@ -200,7 +247,11 @@ impl Attacher {
             }
         }
         cancel.cancelled().await;
-        let attached = self.board.read().attachment.map(|attachment| attachment.interfaces);
+        let attached = self
+            .board
+            .read()
+            .attachment
+            .map(|attachment| attachment.interfaces);
         for interface in attached.unwrap_or_default() {
             flow::lock(&self.object).detach_interface(interface.index);
         }
@@ -220,7 +271,9 @@ impl Attacher {
 
     async fn list(&mut self) -> Result<(), AgentError> {
         self.list_addresses().await;
-        let Some(network) = &self.network else { return Ok(()) };
+        let Some(network) = &self.network else {
+            return Ok(());
+        };
         let links = match network.links().await {
             Ok(links) => links,
             Err(error) if self.plan.interfaces => return Err(error),
@@ -234,7 +287,11 @@ impl Attacher {
         if !self.plan.interfaces {
             return Ok(());
         }
-        let known = self.board.read().attachment.map(|attachment| attachment.interfaces);
+        let known = self
+            .board
+            .read()
+            .attachment
+            .map(|attachment| attachment.interfaces);
         for interface in known.unwrap_or_default() {
             if !links.iter().any(|link| link.index == interface.index) {
                 self.gone(interface.index);
@@ -270,7 +327,11 @@ impl Attacher {
         if let Some(network) = &self.network {
             let removed = network.remove_stale_filters(link.index).await;
             if removed > 0 {
-                tracing::info!(interface = link.name, removed, "removed a dead agent's filters");
+                tracing::info!(
+                    interface = link.name,
+                    removed,
+                    "removed a dead agent's filters"
+                );
             }
         }
         self.attach_interface(link);
@@ -282,16 +343,24 @@ impl Attacher {
     }
 
     fn attach_interface(&self, link: &Link) {
-        let Link { index, name, kind, .. } = link;
+        let Link {
+            index, name, kind, ..
+        } = link;
         let result: Result<_, EbpfError> =
             flow::lock(&self.object).attach_interface(*index, name, *kind);
         match result {
             Ok(mechanism) => {
                 let mechanism = mechanism.name();
                 tracing::info!(interface = name, mechanism, "attached the interface hook");
-                let interface = AttachedInterface { index: *index, name: name.clone(), mechanism };
+                let interface = AttachedInterface {
+                    index: *index,
+                    name: name.clone(),
+                    mechanism,
+                };
                 self.update(|attachment| {
-                    attachment.interfaces.retain(|known| known.index != interface.index);
+                    attachment
+                        .interfaces
+                        .retain(|known| known.index != interface.index);
                     attachment.interfaces.push(interface);
                 });
             }
@@ -308,12 +377,16 @@ impl Attacher {
     }
 
     fn rename(&self, change: impl FnOnce(&mut InterfaceNames)) {
-        self.board.update(|status| change(Arc::make_mut(&mut status.interfaces)));
+        self.board
+            .update(|status| change(Arc::make_mut(&mut status.interfaces)));
     }
 
     fn attached(&self, index: u32) -> Option<AttachedInterface> {
         let attachment = self.board.read().attachment?;
-        attachment.interfaces.into_iter().find(|interface| interface.index == index)
+        attachment
+            .interfaces
+            .into_iter()
+            .find(|interface| interface.index == index)
     }
 
     fn update(&self, change: impl FnOnce(&mut Attachment)) {
@@ -329,7 +402,11 @@ impl Attacher {
 mod tests {
     use super::*;
 
-    const ALL: Machine = Machine { no_sockets: None, no_interfaces: None, sandbox: None };
+    const ALL: Machine = Machine {
+        no_sockets: None,
+        no_interfaces: None,
+        sandbox: None,
+    };
 
     fn plan(strategy: AttachStrategy, machine: Machine) -> (&'static str, String) {
         let plan = decide_on(strategy, machine).expect("a plan");
@@ -343,15 +420,23 @@ mod tests {
 
     #[test]
     fn auto_adds_the_interface_hook_for_sandboxes() {
-        let (in_force, reason) =
-            plan(AttachStrategy::Auto, Machine { sandbox: Some("gVisor"), ..ALL });
+        let (in_force, reason) = plan(
+            AttachStrategy::Auto,
+            Machine {
+                sandbox: Some("gVisor"),
+                ..ALL
+            },
+        );
         assert_eq!(in_force, "both");
         assert!(reason.contains("gVisor"), "{reason}");
     }
 
     #[test]
     fn auto_falls_back_to_interfaces_and_says_why() {
-        let machine = Machine { no_sockets: Some("cgroup v2 is not mounted"), ..ALL };
+        let machine = Machine {
+            no_sockets: Some("cgroup v2 is not mounted"),
+            ..ALL
+        };
         let (in_force, reason) = plan(AttachStrategy::Auto, machine);
         assert_eq!(in_force, "tc");
         assert!(reason.contains("not mounted"), "{reason}");
@@ -359,7 +444,10 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_by_name_is_fatal_when_it_is_missing() {
-        let machine = Machine { no_sockets: Some("cgroup v2 is not mounted"), ..ALL };
+        let machine = Machine {
+            no_sockets: Some("cgroup v2 is not mounted"),
+            ..ALL
+        };
         for strategy in [AttachStrategy::Cgroup, AttachStrategy::Both] {
             let error = decide_on(strategy, machine).expect_err("no plan");
             assert!(error.to_string().contains("not mounted"), "{error}");
@@ -374,7 +462,12 @@ mod tests {
             no_interfaces: Some("no tc"),
             sandbox: None,
         };
-        let error = decide_on(AttachStrategy::Both, machine).expect_err("no plan").to_string();
-        assert!(error.contains("no cgroup") && error.contains("no tc"), "{error}");
+        let error = decide_on(AttachStrategy::Both, machine)
+            .expect_err("no plan")
+            .to_string();
+        assert!(
+            error.contains("no cgroup") && error.contains("no tc"),
+            "{error}"
+        );
     }
 }

@@ -25,7 +25,7 @@ pub mod settings;
 mod values;
 
 pub use docs::{settings_table, variables_table};
-pub use environment::Environment;
+pub use environment::{CheckPath, Environment};
 pub use errors::ConfigErrors;
 pub use raw::RawConfig;
 pub use values::Glob;

@@ -120,7 +120,7 @@ impl AgentError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => EXIT_USAGE,
+            Self::Config(_) | Self::Tls { .. } => EXIT_USAGE,
             Self::MissingPrivileges { .. } => EXIT_NO_PERMISSION,
             _ => EXIT_FAILURE,
         }

@@ -1,7 +1,7 @@
 //! The agent's own telemetry for Prometheus. Values are read when they are asked for, so counters
 //! are as good as their sources and never go back.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -198,14 +198,17 @@ impl Collector for AgentCollector {
 }
 
 impl Metric {
-    fn encode(&self, at: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let kind = match self.value {
+    const fn kind(&self) -> MetricType {
+        match self.value {
             Value::Counter(_) | Value::Seconds(_) | Value::Counters(_) => MetricType::Counter,
             Value::Gauge(_) | Value::Gauges(_) => MetricType::Gauge,
-        };
+        }
+    }
+
+    fn encode(&self, at: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         // The encoder adds the suffix of counters.
         let name = self.name.strip_suffix("_total").unwrap_or(self.name);
-        let mut metric = encoder.encode_descriptor(name, self.help, None, kind)?;
+        let mut metric = encoder.encode_descriptor(name, self.help, None, self.kind())?;
         let label = self.label.unwrap_or_default();
         match self.value {
             Value::Counter(value) => counter(&mut metric, &value(at)),
@@ -229,6 +232,29 @@ where
     T: prometheus_client::encoding::EncodeCounterValue,
 {
     metric.encode_counter::<NoLabelSet, T, u64>(value, None)
+}
+
+/// Renders the table of metrics as Markdown.
+#[must_use]
+pub fn markdown() -> String {
+    let mut table = String::from("| metric | type | label | what it is |\n|---|---|---|---|\n");
+    for metric in METRICS {
+        let kind = match metric.kind() {
+            MetricType::Counter => "counter",
+            _ => "gauge",
+        };
+        let label = metric
+            .label
+            .map_or_else(|| "–".to_owned(), |label| format!("`{label}`"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            table,
+            "| `{}` | {kind} | {label} | {} |",
+            metric.name,
+            metric.help.replace('|', "\\|"),
+        );
+    }
+    table
 }
 
 #[cfg(test)]

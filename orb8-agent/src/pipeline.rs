@@ -14,7 +14,9 @@ use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::event::{Event, FlowSample, Loss, Payload, UnixNanos};
 use crate::identity::{Resolver, ResolverConfig};
-use crate::store::{Added, Change, Ended, FlowStore, InterfaceNames, Owner, Page, Query, Totals};
+use crate::store::{
+    Added, Change, EndReason, Ended, FlowStore, InterfaceNames, Owner, Page, Query, Totals,
+};
 use dedup::{Dedup, Verdict};
 use self_traffic::{SelfTraffic, own_cgroup_id};
 
@@ -239,7 +241,13 @@ impl Pipeline {
         let is_wanted = self.hub.is_wanted();
         let mut now = None;
         for Ended { row, reason, added } in self.store.take_ended().filter(|_| is_wanted) {
-            let time = *now.get_or_insert_with(|| self.clock.now());
+            let time = match reason {
+                EndReason::Fin | EndReason::Rst => row.flow.last,
+                // What did not happen has no time of its own.
+                EndReason::Idle | EndReason::Evicted => {
+                    *now.get_or_insert_with(|| self.clock.now())
+                }
+            };
             let step = FlowStep::End(reason);
             let Added { packets, bytes } = added;
             let happened = Happened::Flow {

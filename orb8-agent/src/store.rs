@@ -26,7 +26,7 @@ mod query;
 mod slab;
 
 pub use fields::{FlowView, InterfaceNames, direction_of, protocol_of};
-pub use flow::{Added, EndReason, Flow, local_end};
+pub use flow::{Added, EndReason, Flow, Totals, local_end};
 pub use query::{FlowRow, Page, Query, SortKey};
 
 /// TCP flags as in the header.
@@ -40,6 +40,10 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Packets so long after a close are of a connection whose opening was not seen, not stragglers.
 const REOPENED_AFTER: Duration = Duration::from_secs(5);
+
+/// By how much the time of a drained packet may be off: two of the kernel's longest ticks. The SYN
+/// that a RST answered must not pass for a later one.
+const TICKS: Duration = Duration::from_millis(20);
 
 /// Drains that may pass until the last counts of a closed flow are in: the kernel's table has two
 /// generations.
@@ -84,25 +88,6 @@ pub struct Owner {
     pub subject: Option<Arc<Workload>>,
     /// Whether it is the agent's own API traffic.
     pub self_traffic: bool,
-}
-
-/// A number of flows with what was counted for them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Flows.
-    pub flows: u64,
-    /// Wire packets.
-    pub packets: u64,
-    /// IP bytes.
-    pub bytes: u64,
-}
-
-impl Totals {
-    fn add(&mut self, flow: &Flow) {
-        self.flows += 1;
-        self.packets += flow.packets;
-        self.bytes += flow.bytes;
-    }
 }
 
 /// See the [module](self).
@@ -224,8 +209,13 @@ impl FlowStore {
     /// Whether the sample is of a later connection than the flow that its key names.
     fn is_reused(&mut self, at: u32, sample: &FlowSample) -> bool {
         let slot = &self.slab[at];
-        let opens = sample.kind == SampleKind::New || sample.tcp_flags & SYN != 0;
-        let is_reused = slot.state != State::Live && opens && sample.first > slot.closed_at;
+        let slack = match sample.kind {
+            SampleKind::New => Some(0),
+            SampleKind::Counted if sample.tcp_flags & SYN != 0 => Some(TICKS.as_nanos() as u64),
+            SampleKind::Counted | SampleKind::Fin | SampleKind::Rst => None,
+        };
+        let is_later = |slack| sample.first.0 > slot.closed_at.0.saturating_add(slack);
+        let is_reused = slot.state != State::Live && slack.is_some_and(is_later);
         if is_reused {
             self.retire(at);
         }

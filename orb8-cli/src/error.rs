@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 
 /// Exit status; the numbers are those of `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +82,23 @@ impl CliError {
         }
     }
 
+    fn silent(who: &str) -> Self {
+        Self::Unavailable {
+            problem: format!("{who} did not answer in time"),
+            remedy:
+                "give it longer with --timeout; if something else listens there, correct --agent"
+                    .to_owned(),
+        }
+    }
+
     /// Wraps what someone (`the agent at …`) answered instead of what was asked for.
     pub(crate) fn answered(who: &str, status: &Status) -> Self {
         let message = status.message();
         // A status with a source was made here: the connection failed, nobody answered.
         if let Some(source) = status.source() {
+            if innermost(source).is::<TimeoutExpired>() {
+                return Self::silent(who);
+            }
             return Self::Unavailable {
                 problem: format!("{who} went away: {}", innermost(source)),
                 remedy:
@@ -100,10 +112,7 @@ impl CliError {
                 problem: format!("{who} went away: {message}"),
                 remedy: "see its log, and `orb8 status` once it is back".to_owned(),
             },
-            Code::DeadlineExceeded => Self::Unavailable {
-                problem: format!("{who} did not answer in time"),
-                remedy: "give it longer with --timeout".to_owned(),
-            },
+            Code::DeadlineExceeded => Self::silent(who),
             Code::PermissionDenied | Code::Unauthenticated => Self::NoPermission {
                 problem: format!("{who} refuses: {message}"),
                 remedy: "give a client certificate that it accepts: --tls-cert and --tls-key"

@@ -84,7 +84,7 @@ pub struct FlowStats {
     pub first_tick: u64,
     /// Last packet, in ticks.
     pub last_tick: u64,
-    /// cgroup v2 id of the packet's socket as last seen, 0 where none is known.
+    /// cgroup v2 id of the first packet's socket, 0 where none is known.
     pub cgroup_id: u64,
     /// TCP flags seen, spread so that two CPUs never write the same byte: byte `i` is 0 or `1 << i`.
     pub tcp_flags: u64,

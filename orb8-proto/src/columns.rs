@@ -20,10 +20,12 @@ pub struct Column {
     pub name: &'static str,
     /// The header in a list of flows.
     pub header: &'static str,
-    /// The header in a stream of events, where room is scarcer.
+    /// The header in a stream of events, where room is scarcer, and in a list without room.
     pub short_header: &'static str,
     /// How wide it is.
     pub width: Width,
+    /// How wide it usually is: what a stream, which does not know its rows yet, begins with.
+    pub usual: u16,
     /// Which side its text leans to.
     pub align: Align,
     /// Which column goes first where there is no room: the one with the largest number.
@@ -265,6 +267,7 @@ const WORDS: Column = Column {
     header: "",
     short_header: "",
     width: Width::Natural(0),
+    usual: 0,
     align: Align::Left,
     priority: 20,
     tone: Tone::Quiet,
@@ -272,9 +275,10 @@ const WORDS: Column = Column {
     value: |_, _| None,
 };
 
-/// An end of the flow: an address is 15 characters, a port 5.
+/// An end of the flow: an address is 15 characters at most, a port 5; usually they are fewer.
 const END: Column = Column {
-    width: Width::Flexible(21, Cut::Middle),
+    width: Width::Flexible(20, Cut::Middle),
+    usual: 16,
     tone: Tone::Plain,
     ..WORDS
 };
@@ -291,6 +295,7 @@ const TIME: Column = Column {
     header: "TIME",
     short_header: "TIME",
     width: Width::Flexible(8, Cut::Silent),
+    usual: 12,
     priority: 4,
     doc: "When it happened, local time; without milliseconds where there is no room.",
     value: cells::time,
@@ -311,7 +316,8 @@ const OWNER: Column = Column {
     name: "owner",
     header: "NAMESPACE/POD",
     short_header: "OWNER",
-    width: Width::Flexible(13, Cut::End),
+    width: Width::Flexible(8, Cut::End),
+    usual: 13,
     priority: 0,
     tone: Tone::Owner,
     doc: "Whose socket it is: pod, else container, systemd unit, process or cgroup; `host` for the root cgroup.",
@@ -322,8 +328,9 @@ const PROTOCOL: Column = Column {
     name: "protocol",
     header: "PROTOCOL",
     short_header: "PROTO",
-    width: Width::Flexible(8, Cut::Words),
-    priority: 7,
+    width: Width::Flexible(6, Cut::Words),
+    usual: 6,
+    priority: 6,
     tone: Tone::Plain,
     doc: "TCP, UDP, SCTP or another IP protocol; ICMP and ICMPv6 with the message where there is room.",
     value: cells::protocol_cell,
@@ -381,7 +388,7 @@ const RATE: Column = Column {
     header: "RATE",
     short_header: "RATE",
     width: Width::Natural(8),
-    priority: 6,
+    priority: 7,
     doc: "Bytes per second over the agent's last interval.",
     value: cells::rate,
     ..NUMBER

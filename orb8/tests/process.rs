@@ -51,6 +51,63 @@ fn an_agent_that_is_away_is_69() {
 }
 
 #[test]
+fn an_agent_that_says_nothing_is_69() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let output = output(&["--agent", &address, "--timeout", "300ms", "status"]);
+    assert_eq!(output.status.code(), Some(69));
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        message.contains("did not answer in time") && message.contains("--timeout"),
+        "{message}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn bad_engine_flags_are_64_and_all_named() {
+    let flags = ["--attach", "x", "--flow-table-size", "7"];
+    let output = output(&[&["trace", "network", "--standalone"][..], &flags].concat());
+    assert_eq!(output.status.code(), Some(64));
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(message.lines().count(), 2, "{message}");
+    assert!(message.starts_with("error: --attach: ") && message.contains("\n--flow-table-size: "));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn without_privileges_it_says_how_to_get_them() {
+    use std::os::unix::process::CommandExt;
+
+    const NOBODY: u32 = 65_534;
+    // Where nobody can reach it: the build's folder may be root's alone.
+    let copy = std::env::temp_dir().join(format!("orb8-{}", std::process::id()));
+    std::fs::copy(env!("CARGO_BIN_EXE_orb8"), &copy).unwrap();
+    let mut command = Command::new(&copy);
+    command.args(["trace", "network", "--standalone"]);
+    let is_root = std::fs::read_to_string("/proc/self/status")
+        .unwrap()
+        .contains("\nUid:\t0\t");
+    if is_root {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.stdin(Stdio::null()).output();
+    std::fs::remove_file(&copy).unwrap();
+    let output = output.unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(77), "{message}");
+    assert!(
+        message.starts_with("error: missing privileges: CAP_BPF"),
+        "{message}"
+    );
+    assert!(
+        message.contains("sudo") && message.contains("sudo setcap cap_bpf"),
+        "{message}"
+    );
+    assert!(!message.contains("panicked"), "{message}");
+}
+
+#[test]
 fn a_closed_pipe_ends_it_quietly() {
     let mut child = orb8(&["completions", "zsh"])
         .stdout(Stdio::piped())

@@ -82,9 +82,16 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     use crate::workspace;
 
     workspace::run(
-        Command::new(env!("CARGO"))
+        Command::new("cargo")
             .current_dir(workspace::root())
-            .args(["build", "--release", "--package", "xtask", "--package", "orb8-agent"])
+            .args([
+                "build",
+                "--release",
+                "--package",
+                "xtask",
+                "--package",
+                "orb8-agent",
+            ])
             .args(["--features", "xtask/bench"]),
     )?;
     let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());

@@ -1,8 +1,11 @@
 //! Runs the kernel tests on stock Debian kernels, each booted in QEMU by `xtask/vmtest.py`.
 
 use std::fs::{self, File};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -48,11 +51,19 @@ pub(crate) struct Args {
     #[arg(long)]
     oldest_newest: bool,
     /// Seconds that the tests may take on one kernel
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     timeout: u32,
+    /// VMs at a time
+    #[arg(long, default_value_t = one_per_cpu())]
+    jobs: NonZero<usize>,
     /// Arguments for the test binary
     #[arg(last = true)]
     args: Vec<String>,
+}
+
+/// A VM keeps about one CPU busy: the tests run one after another.
+fn one_per_cpu() -> NonZero<usize> {
+    thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
 }
 
 impl Args {
@@ -76,22 +87,45 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let test = build_test()?;
     let logs = root().join("target/vm-test");
     fs::create_dir_all(&logs)?;
-    let mut failed = Vec::new();
-    for kernel in args.kernels() {
-        let log = logs.join(format!("{kernel}.log"));
-        let started = Instant::now();
-        let mut code = boot(kernel, &test, &log, args)?;
-        if code == VM_FAILED {
-            code = boot(kernel, &test, &log, args)?;
+    let queue = Mutex::new(args.kernels().into_iter());
+    let failed = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        // Not `while let`: it would hold the queue's lock all along.
+        loop {
+            let Some(kernel) = lock(&queue).next() else {
+                return Ok(());
+            };
+            if !test_on(kernel, &test, &logs, args)? {
+                lock(&failed).push(kernel);
+            }
         }
-        if !report(kernel, code, started.elapsed(), &log)? {
-            failed.push(kernel);
-        }
-    }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..args.jobs.get()).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().expect("no panic"))
+    })?;
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !failed.is_empty() {
         bail!("kernel tests failed on {}", failed.join(", "));
     }
     Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs the tests on one kernel, once more where the VM failed. Returns whether they passed.
+fn test_on(kernel: &str, test: &Path, logs: &Path, args: &Args) -> Result<bool> {
+    let log = logs.join(format!("{kernel}.log"));
+    let started = Instant::now();
+    let mut code = boot(kernel, test, &log, args)?;
+    if code == VM_FAILED {
+        code = boot(kernel, test, &log, args)?;
+    }
+    report(kernel, code, started.elapsed(), &log)
 }
 
 /// Builds the kernel tests and returns their binary.
@@ -150,7 +184,12 @@ fn boot(kernel: &str, test: &Path, log: &Path, args: &Args) -> Result<i32> {
         }
     }
     let output = File::create(log)?;
-    vmtest.args([kernel, "--"]).arg(test).args(&args.args);
+    // The tests take turns anyway; threads that wait for theirs make an emulated machine crawl.
+    vmtest
+        .args([kernel, "--"])
+        .arg(test)
+        .arg("--test-threads=1")
+        .args(&args.args);
     vmtest
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)

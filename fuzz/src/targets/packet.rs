@@ -2,9 +2,8 @@
 //!
 //! An input's first byte says where the packet is seen, the rest is the packet.
 
-
 use orb8_common::flow::{FlowKey, HOOK_INTERFACE, HOOK_SOCKET};
-use orb8_common::packet::{Link, NoFlow, Part, Place, Transport, parse_ethernet, parse_ip};
+use orb8_common::packet::{Link, NoFlow, Part, Place, parse_ethernet, parse_ip};
 
 const ETHERNET: u8 = 1;
 const OFFLOADED_VLAN: u8 = 2;

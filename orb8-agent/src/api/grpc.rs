@@ -208,8 +208,7 @@ fn matcher(include: &[v1::FlowFilter], exclude: &[v1::FlowFilter]) -> Result<Mat
 fn health(sources: &[crate::status::SourceStatus], accounting: &Accounting) -> v1::Health {
     let is_skipped = |state: &SourceState| matches!(state, SourceState::Skipped { .. });
     // Nothing runs while the agent starts.
-    let is_missing =
-        sources.is_empty() || sources.iter().any(|source| is_skipped(&source.state));
+    let is_missing = sources.is_empty() || sources.iter().any(|source| is_skipped(&source.state));
     let has_lost = accounting.lost.packets > 0 || accounting.lost_moments > 0;
     if is_missing || has_lost {
         v1::Health::Degraded

@@ -79,10 +79,7 @@ fn local_address(listener: &TcpListener) -> Result<Option<SocketAddr>, AgentErro
 }
 
 /// Listens on a TCP address. `setting` is what the error tells to change.
-async fn tcp(
-    address: SocketAddr,
-    setting: &'static str,
-) -> Result<TcpListener, AgentError> {
+async fn tcp(address: SocketAddr, setting: &'static str) -> Result<TcpListener, AgentError> {
     TcpListener::bind(address)
         .await
         .map_err(|source| match source.kind() {

@@ -399,7 +399,11 @@ async fn streams_begin_at_a_time() {
         };
         events.map(port).collect::<Vec<u32>>().await
     };
-    assert_eq!(ports(0, Some(3_000)).await, [3, 4, 5], "at the time, and later");
+    assert_eq!(
+        ports(0, Some(3_000)).await,
+        [3, 4, 5],
+        "at the time, and later"
+    );
     assert_eq!(ports(0, Some(0)).await, [1, 2, 3, 4, 5]);
     assert_eq!(ports(0, Some(5_001)).await, [0; 0]);
     assert_eq!(ports(2, Some(3_000)).await, [4, 5], "of the last two");
@@ -413,16 +417,36 @@ async fn a_sockets_interface_has_a_name_where_its_owner_is_in_our_network() {
     let node = Node::new();
     let converter = Converter::new("node-1".into(), &node.board);
     let name = |hook: u8, host_network: bool| {
-        let key = FlowKey { hook, ..sample(1, 1).key };
-        let owner = Workload { host_network, ..Workload::default() };
+        let key = FlowKey {
+            hook,
+            ..sample(1, 1).key
+        };
+        let owner = Workload {
+            host_network,
+            ..Workload::default()
+        };
         let mut store = FlowStore::new(node.config.store, Instant::now());
-        let owner = Owner { subject: Some(Arc::new(owner)), self_traffic: false };
-        let (_, flow) = store.apply(&FlowSample { key, ..sample(1, 1) }, owner, Instant::now());
+        let owner = Owner {
+            subject: Some(Arc::new(owner)),
+            self_traffic: false,
+        };
+        let (_, flow) = store.apply(
+            &FlowSample {
+                key,
+                ..sample(1, 1)
+            },
+            owner,
+            Instant::now(),
+        );
         let flow = flow.clone();
         converter.flow(&store.row(flow)).interface.unwrap().name
     };
     assert_eq!(name(HOOK_SOCKET, true), "veth7");
-    assert_eq!(name(HOOK_SOCKET, false), "", "7 is something else over there");
+    assert_eq!(
+        name(HOOK_SOCKET, false),
+        "",
+        "7 is something else over there"
+    );
     assert_eq!(name(HOOK_INTERFACE, false), "veth7");
 }
 
@@ -430,24 +454,62 @@ async fn a_sockets_interface_has_a_name_where_its_owner_is_in_our_network() {
 async fn every_end_and_loss_is_told_as_what_it_is() {
     let node = Node::new();
     let converter = Converter::new("node-1".into(), &node.board);
-    let tell = |happened| converter.event(&StreamItem { time: UnixNanos(5), happened });
+    let tell = |happened| {
+        converter.event(&StreamItem {
+            time: UnixNanos(5),
+            happened,
+        })
+    };
     let mut store = FlowStore::new(node.config.store, Instant::now());
     let (_, flow) = store.apply(&sample(1, 1), Owner::default(), Instant::now());
     let flow = flow.clone();
     let row = store.row(flow);
     let steps = [
-        (FlowStep::New, v1::EventKind::FlowNew, v1::EndReason::Unspecified),
-        (FlowStep::Update, v1::EventKind::FlowUpdate, v1::EndReason::Unspecified),
-        (FlowStep::End(EndReason::Fin), v1::EventKind::FlowEnd, v1::EndReason::Fin),
-        (FlowStep::End(EndReason::Rst), v1::EventKind::FlowEnd, v1::EndReason::Rst),
-        (FlowStep::End(EndReason::Idle), v1::EventKind::FlowEnd, v1::EndReason::Idle),
-        (FlowStep::End(EndReason::Evicted), v1::EventKind::FlowEnd, v1::EndReason::Evicted),
+        (
+            FlowStep::New,
+            v1::EventKind::FlowNew,
+            v1::EndReason::Unspecified,
+        ),
+        (
+            FlowStep::Update,
+            v1::EventKind::FlowUpdate,
+            v1::EndReason::Unspecified,
+        ),
+        (
+            FlowStep::End(EndReason::Fin),
+            v1::EventKind::FlowEnd,
+            v1::EndReason::Fin,
+        ),
+        (
+            FlowStep::End(EndReason::Rst),
+            v1::EventKind::FlowEnd,
+            v1::EndReason::Rst,
+        ),
+        (
+            FlowStep::End(EndReason::Idle),
+            v1::EventKind::FlowEnd,
+            v1::EndReason::Idle,
+        ),
+        (
+            FlowStep::End(EndReason::Evicted),
+            v1::EventKind::FlowEnd,
+            v1::EndReason::Evicted,
+        ),
     ];
     for (step, kind, reason) in steps {
-        let happened = Happened::Flow { step, row: row.clone(), packets: 2, bytes: 30 };
+        let happened = Happened::Flow {
+            step,
+            row: row.clone(),
+            packets: 2,
+            bytes: 30,
+        };
         let event = tell(happened);
         assert_eq!((event.kind(), event.end_reason()), (kind, reason));
-        assert_eq!((event.delta_packets, event.delta_bytes), (2, 30), "{kind:?}");
+        assert_eq!(
+            (event.delta_packets, event.delta_bytes),
+            (2, 30),
+            "{kind:?}"
+        );
         assert!(event.flow.is_some() && event.lost.is_none(), "{kind:?}");
     }
     let lost = |source: v1::LostSource, events, packets, bytes| v1::Lost {
@@ -457,13 +519,28 @@ async fn every_end_and_loss_is_told_as_what_it_is() {
         bytes,
     };
     let losses = [
-        (Lost::Kernel { packets: 2, bytes: 30 }, lost(v1::LostSource::Kernel, 0, 2, 30)),
-        (Lost::Ring { events: 4 }, lost(v1::LostSource::Ring, 4, 0, 0)),
-        (Lost::Subscriber { events: 5 }, lost(v1::LostSource::Subscriber, 5, 0, 0)),
+        (
+            Lost::Kernel {
+                packets: 2,
+                bytes: 30,
+            },
+            lost(v1::LostSource::Kernel, 0, 2, 30),
+        ),
+        (
+            Lost::Ring { events: 4 },
+            lost(v1::LostSource::Ring, 4, 0, 0),
+        ),
+        (
+            Lost::Subscriber { events: 5 },
+            lost(v1::LostSource::Subscriber, 5, 0, 0),
+        ),
     ];
     for (of, expected) in losses {
         let event = tell(Happened::Lost(of));
-        assert_eq!((event.kind(), event.lost), (v1::EventKind::Lost, Some(expected)));
+        assert_eq!(
+            (event.kind(), event.lost),
+            (v1::EventKind::Lost, Some(expected))
+        );
         assert!(event.flow.is_none() && event.delta_packets == 0);
     }
 }

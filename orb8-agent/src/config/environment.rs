@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
 use super::settings::{DEFAULT_FILE, ENV_PREFIX, OTHER_VARIABLES, SETTINGS};
 use crate::cost::page_size;
+
+/// Says what is wrong with a path, if anything is.
+pub type CheckPath = fn(&Path) -> Result<(), String>;
 
 /// The world around a configuration.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +25,8 @@ pub struct Environment {
     pub page_size: u64,
     /// Mount point of the cgroup v2 hierarchy.
     pub cgroup_mount: Option<PathBuf>,
+    /// Says what is wrong with a directory as the root of cgroups; without it, none is looked at.
+    pub check_cgroup: Option<CheckPath>,
 }
 
 impl Environment {
@@ -51,6 +58,7 @@ impl Environment {
             host_name: read("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()),
             page_size: page_size(),
             cgroup_mount: read("/proc/self/mountinfo").and_then(|text| cgroup_mount(&text)),
+            check_cgroup: Some(check_cgroup),
         }
     }
 
@@ -78,6 +86,16 @@ fn is_service_link(name: &str) -> bool {
                     .iter()
                     .any(|protocol| digits.starts_with(protocol))
         })
+}
+
+fn check_cgroup(path: &Path) -> Result<(), String> {
+    fs::read_dir(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let files = statfs(path).map_err(|error| format!("cannot be examined: {error}"))?;
+    if files.filesystem_type() == CGROUP2_SUPER_MAGIC {
+        Ok(())
+    } else {
+        Err("is no directory of cgroup v2 (`findmnt -t cgroup2` shows where that is)".to_owned())
+    }
 }
 
 /// Finds where the whole cgroup v2 hierarchy is mounted, in the text of `/proc/self/mountinfo`.

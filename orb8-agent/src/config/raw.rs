@@ -143,7 +143,7 @@ impl FileValues {
             let Some(setting) = SETTINGS.iter().find(|setting| setting.key() == key) else {
                 errors.push(
                     at(),
-                    "is no setting; see docs/configuration.md for the keys",
+                    "is no setting; the keys are the flags of `orb8-agent --help` with `_` for `-`",
                 );
                 continue;
             };

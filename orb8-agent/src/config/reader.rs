@@ -38,7 +38,12 @@ impl Reader<'_> {
         let attach = self.required(&settings::ATTACH, attach);
         let include = self.optional(&settings::INTERFACES, globs);
         let exclude = self.optional(&settings::EXCLUDE_INTERFACES, globs);
-        let cgroup_root = self.optional(&settings::CGROUP_ROOT, absolute_path);
+        // Whoever names it wants it: one that does not serve is no reason to do without.
+        let usable = self.layers.environment.check_cgroup.unwrap_or(|_| Ok(()));
+        let cgroup_root = self.optional(&settings::CGROUP_ROOT, |text| {
+            let path = absolute_path(text)?;
+            usable(&path).map(|()| path)
+        });
         let flow_table_size = self.required(&settings::FLOW_TABLE_SIZE, number(FLOWS));
         let ring_buffer_size =
             self.required(&settings::RING_BUFFER_SIZE, ring_size(page, MAX_RING));

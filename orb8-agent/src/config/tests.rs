@@ -226,7 +226,7 @@ fn every_bad_setting_is_reported_at_once() {
     let path = file.path().display();
     for expected in [
         "ORB8_LISTENN: is no variable of orb8; unset it or correct its name".to_owned(),
-        format!("flow_tabel_size in {path}: is no setting; see docs/configuration.md for the keys"),
+        format!("flow_tabel_size in {path}: is no setting; the keys are the flags of `orb8-agent --help` with `_` for `-`"),
         format!("max_flows in {path}: must be a text, a number, a boolean or a list of texts"),
         format!("attach in {path}: \"xdp\" must be auto, cgroup, tc or both"),
         "ORB8_RING_BUFFER_SIZE: \"3MiB\" must be a power of two from 4096 (this machine's page size) \

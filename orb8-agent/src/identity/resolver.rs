@@ -208,8 +208,8 @@ fn describe(config: &ResolverConfig, path: &str) -> Workload {
     let proc = config.files.join("proc");
     // The root's processes, and the kernel's sockets that count as theirs, are everyone's.
     let root = config.cgroup_root.as_ref().filter(|_| path != "/");
-    let processes = root
-        .map(|root| tree::Processes::of(&root.join(path.trim_start_matches('/')), &proc));
+    let processes =
+        root.map(|root| tree::Processes::of(&root.join(path.trim_start_matches('/')), &proc));
     let is_nobodys = pod_uid.is_none() && container_id.is_none() && unit.is_none();
     let process = processes
         .as_ref()

@@ -60,6 +60,25 @@ impl Added {
     }
 }
 
+/// A number of flows with what was counted for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Flows.
+    pub flows: u64,
+    /// Wire packets.
+    pub packets: u64,
+    /// IP bytes.
+    pub bytes: u64,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, flow: &Flow) {
+        self.flows += 1;
+        self.packets += flow.packets;
+        self.bytes += flow.bytes;
+    }
+}
+
 /// Why a flow ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndReason {

@@ -313,6 +313,24 @@ fn a_reused_port_is_a_new_flow() {
 }
 
 #[test]
+fn the_syn_of_a_refused_connection_opens_no_second_one() {
+    let mut bench = Bench::new(10);
+    bench.apply(&moment(key(1), SampleKind::New, 1));
+    bench.apply(&moment(key(1), SampleKind::Rst, 1));
+    let syn = |after_ms: u64| FlowSample {
+        tcp_flags: SYN,
+        first: UnixNanos(SECOND + after_ms * 1_000_000),
+        ..counted(key(1), 1, 1)
+    };
+    assert_eq!(bench.apply(&syn(10)), Change::Unchanged, "a tick off");
+    bench.end_cycle(2);
+    bench.end_cycle(3);
+    bench.end_cycle(4);
+    assert_eq!(bench.ended(), [(1, EndReason::Rst, 1)]);
+    assert_eq!(bench.apply(&syn(500)), Change::New, "its moment was lost");
+}
+
+#[test]
 fn an_ended_flow_that_goes_on_is_live_again() {
     let mut bench = Bench::new(10);
     bench.apply(&FlowSample {

@@ -28,12 +28,13 @@ fn expect(engine: &mut Engine, key: FlowKey, expected: Counted, started_ns: u64)
         }
     });
     assert_eq!(flow.counted, expected, "{key:?}");
-    // Ticks are up to 10 ms apart, and their rate is not known for certain at first.
-    const TICK_NS: u64 = 20_000_000;
+    // Ticks are up to 10 ms apart, and on a virtual machine that has to wait for a processor they
+    // lag until it gets one.
+    const LAG_NS: u64 = 250_000_000;
     let now = monotonic_ns();
     assert!(flow.first_ns <= flow.last_ns, "{flow:?}");
-    assert!(flow.first_ns + TICK_NS >= started_ns, "{flow:?} started at {started_ns}");
-    assert!(flow.last_ns <= now + TICK_NS, "{flow:?} at {now}");
+    assert!(flow.first_ns + LAG_NS >= started_ns, "{flow:?} started at {started_ns}");
+    assert!(flow.last_ns <= now, "{flow:?} at {now}");
     flow
 }
 
@@ -146,12 +147,13 @@ const fn icmp(address: std::net::IpAddr) -> u8 {
 #[test]
 fn tcp_at_the_socket_hook() {
     let lab = Lab::new();
-    let mut engine = Engine::on_sockets(&lab.cgroup, &DEFAULTS);
     let reference = Reference::on_sockets(&lab.cgroup.open());
+    let mut engine = Engine::on_sockets(&lab.cgroup, &DEFAULTS);
+    let before = engine.missing(&reference);
     for addresses in VERSIONS {
         let started = monotonic_ns();
         let Ends { client, server } = tcp_transfer(&lab.pair, addresses, 40_000, 30_000);
-        engine.settle(&[&reference]);
+        assert_eq!(engine.missing(&reference), before, "{addresses:?}");
         for (source, destination) in [(client, server), (server, client)] {
             // Client and server are of one cgroup, so each packet is in two flows.
             let [sent, received] = [DIRECTION_EGRESS, DIRECTION_INGRESS].map(|direction| {
@@ -161,10 +163,6 @@ fn tcp_at_the_socket_hook() {
             });
             assert_eq!(sent, received, "{source} to {destination}");
         }
-        // Neighbour discovery included: the namespace's own sockets were made in the cgroup too.
-        let seen = |direction| engine.seen.sum(|key| key.direction == direction);
-        assert_eq!(seen(DIRECTION_INGRESS), reference.ingress(), "{addresses:?}");
-        assert_eq!(seen(DIRECTION_EGRESS), reference.egress(), "{addresses:?}");
     }
 }
 
@@ -181,31 +179,25 @@ fn expect_tcp(engine: &mut Engine, key: FlowKey, started_ns: u64) -> Counted {
 #[test]
 fn tcp_at_the_interface_hook() {
     let lab = Lab::new();
-    let mut engine = Engine::on_interface(&lab.pair.client, VETH, &DEFAULTS);
-    let index = lab.pair.client.index(VETH);
-    let reference = Reference::on_interface(&lab.pair.client, VETH, has(TCX));
+    let namespace = &lab.pair.client;
+    let reference = Reference::on_interface(namespace, VETH, has(TCX));
+    let mut engine = Engine::on_interface(namespace, VETH, &DEFAULTS);
+    let index = namespace.index(VETH);
+    let before = engine.missing(&reference).packets;
     for addresses in VERSIONS {
-        let before = lab.pair.client.interface_counters(VETH);
+        let (sent, received) = (reference.egress(), reference.ingress());
         let started = monotonic_ns();
         let Ends { client, server } = tcp_transfer(&lab.pair, addresses, 40_000, 30_000);
-        engine.settle(&[&reference]);
-        let after = lab.pair.client.interface_counters(VETH);
-        let others = engine.seen.sum(|key| key.protocol != protocol::TCP);
-        for (direction, source, destination) in
-            [(DIRECTION_EGRESS, client, server), (DIRECTION_INGRESS, server, client)]
-        {
+        assert_eq!(engine.missing(&reference).packets, before, "{addresses:?}");
+        for (direction, source, destination, all) in [
+            (DIRECTION_EGRESS, client, server, reference.egress() - sent),
+            (DIRECTION_INGRESS, server, client, reference.ingress() - received),
+        ] {
             let key = interface_flow(index, direction, protocol::TCP, source, destination);
             let counted = expect_tcp(&mut engine, key, started);
-            let (after, before) = if direction == DIRECTION_EGRESS {
-                (after.sent, before.sent)
-            } else {
-                (after.received, before.received)
-            };
-            // ARP and neighbour discovery are the rest.
-            let all = (after - before).without_ethernet().bytes;
-            assert!((all - 500..=all).contains(&counted.bytes), "{counted:?} of {all}; {others:?}");
+            // A few questions for addresses are the rest.
+            let rest = all.packets - counted.packets;
+            assert!(rest <= 8, "{counted:?} of {all:?}");
         }
-        let [packets_in, packets_out] = [reference.ingress(), reference.egress()];
-        assert_eq!((packets_in + packets_out).packets, engine.accounted().packets);
     }
 }

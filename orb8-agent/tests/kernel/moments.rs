@@ -28,27 +28,27 @@ fn moments_reach_a_subscriber_in_time() {
     let bound = Duration::from_millis(bound);
     let lab = Lab::new();
     let config = config(AttachStrategy::Cgroup, Some(&lab.cgroup));
-    let p99 = in_runtime(&lab.pair.client, async || {
+    let interval = config.drain_interval;
+    let [new, ended] = in_runtime(&lab.pair.client, async || {
         let mut agent = Agent::start(config).await;
-        let mut best = Duration::MAX;
+        let mut best = [Duration::MAX; 2];
         for _ in 0..TRIES {
-            let mut latencies = latencies(&mut agent, &lab).await;
-            latencies.sort_unstable();
-            let [half, most] = [50, 99].map(|part| latencies[latencies.len() * part / 100]);
-            eprintln!("moments: half reached the subscriber within {half:?}, 99 of 100 within {most:?}");
-            best = best.min(most);
-            if best < bound {
+            let [new, ended] = latencies(&mut agent, &lab).await;
+            best = [best[0].min(new), best[1].min(ended)];
+            if best[0] < bound && best[1] < 2 * bound + interval {
                 break;
             }
         }
         agent.stop().await;
         best
     });
-    assert!(p99 < bound, "{p99:?}");
+    assert!(new < bound, "{new:?}");
+    // An end is told with the flow's last counts, so after a drain, and timed by ticks.
+    assert!(ended < 2 * bound + interval, "{ended:?}");
 }
 
-/// How long the new flows and ends of some connections took to a subscriber.
-async fn latencies(agent: &mut Agent, lab: &Lab) -> Vec<Duration> {
+/// How long the new flows of some connections took to a subscriber, and their ends: 99 of 100.
+async fn latencies(agent: &mut Agent, lab: &Lab) -> [Duration; 2] {
     let connections = scaled(200).max(200);
     let request = StreamEventsRequest {
         kinds: vec![EventKind::FlowNew.into(), EventKind::FlowEnd.into()],
@@ -63,27 +63,31 @@ async fn latencies(agent: &mut Agent, lab: &Lab) -> Vec<Duration> {
         }
     });
     // Of each connection: two directions at two ends are new, and at least one says its end.
-    let (mut news, mut ends) = (0, 0);
-    let mut latencies = Vec::new();
-    while news < 4 * connections || ends < connections {
+    let wanted = [4 * connections as usize, connections as usize];
+    let mut latencies = [Vec::new(), Vec::new()];
+    while latencies.iter().zip(wanted).any(|(found, wanted)| found.len() < wanted) {
         let event = tokio::time::timeout(PATIENCE, stream.message()).await;
-        let event = event.unwrap_or_else(|_| panic!("no event after {news} new, {ends} ended"));
+        let event = event.unwrap_or_else(|_| panic!("no event after {latencies:?}"));
         let event = event.expect("an event").expect("the stream goes on");
-        if !is_of(&event, port) {
-            continue;
-        }
-        match event.kind() {
-            EventKind::FlowNew => news += 1,
+        let found = match event.kind() {
+            EventKind::FlowNew => &mut latencies[0],
             // The others are not moments.
-            EventKind::FlowEnd if event.end_reason() <= EndReason::Rst => ends += 1,
+            EventKind::FlowEnd if event.end_reason() <= EndReason::Rst => &mut latencies[1],
             _ => continue,
+        };
+        if is_of(&event, port) {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+            found.push(now.saturating_sub(Duration::from_nanos(event.time_ns)));
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
-        latencies.push(now.saturating_sub(Duration::from_nanos(event.time_ns)));
     }
     client.join().expect("the client");
     server.join().expect("the server");
-    latencies
+    latencies.map(|mut found| {
+        found.sort_unstable();
+        let [half, most] = [50, 99].map(|part| found[found.len() * part / 100]);
+        eprintln!("half reached the subscriber within {half:?}, 99 of 100 within {most:?}");
+        most
+    })
 }
 
 fn is_of(event: &StreamEventsResponse, port: u16) -> bool {

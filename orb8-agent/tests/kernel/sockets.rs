@@ -40,7 +40,7 @@ fn owners(server_namespace: impl Fn(&Lab) -> &Netns, client: IpAddr, server: IpA
     let client = SocketAddr::new(client, asking.hear());
     asking.finish();
     serving.finish();
-    engine.settle(&[&reference]);
+    engine.settle(&reference);
 
     let counted = |owner: &Cgroup, direction, source, destination| {
         let key = socket_flow(owner.id(), direction, protocol::TCP, source, destination);
@@ -160,8 +160,7 @@ fn sockets_closing_under_load() {
     let lab = Lab::new();
     let reference = Reference::on_sockets(&lab.cgroup.open());
     let Some(mut engine) = with_storage(&lab, &DEFAULTS) else { return };
-    engine.settle(&[&reference]);
-    let before = reference.total() - engine.accounted();
+    let before = engine.missing(&reference);
     let rounds = scaled(400);
     let pairs: Vec<_> = (0..3)
         .map(|pair| {
@@ -173,8 +172,7 @@ fn sockets_closing_under_load() {
     for pair in pairs {
         pair.join().expect("a pair");
     }
-    engine.settle(&[&reference]);
-    assert_eq!(reference.total() - engine.accounted(), before);
+    assert_eq!(engine.missing(&reference), before);
     assert_eq!(engine.counters().lost(), Counted::default());
     assert!(!engine.seen.sockets.is_empty(), "no socket had a record of its own");
 }
@@ -232,12 +230,11 @@ fn without_storage() {
     let mut engine =
         Engine::on_sockets(&lab.cgroup, &FlowOptions { socket_storage: false, ..DEFAULTS });
     assert!(!engine.object.socket_storage());
-    engine.settle(&[&reference]);
-    let before = reference.total() - engine.accounted();
+    let before = engine.missing(&reference);
     for addresses in VERSIONS {
         let ends = udp_echo(&lab.pair, addresses, Udp::Connected, 100, SIZE);
         tcp_transfer(&lab.pair, addresses, 1_000_000, 100_000);
-        engine.settle(&[&reference]);
+        engine.settle(&reference);
         let key = socket_flow(
             lab.cgroup.id(),
             DIRECTION_EGRESS,
@@ -247,7 +244,7 @@ fn without_storage() {
         );
         assert_eq!(engine.seen.flow(&key).counted.packets, 100);
     }
-    assert_eq!(reference.total() - engine.accounted(), before);
+    assert_eq!(engine.missing(&reference), before);
     assert!(engine.seen.sockets.is_empty());
 }
 

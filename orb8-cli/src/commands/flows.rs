@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use orb8_proto::columns::{Row, View};
 use orb8_proto::units;
 use orb8_proto::v1::{Flow, Lost, LostSource, QueryFlowsRequest, QueryFlowsResponse};
@@ -15,7 +16,7 @@ use crate::connection::{Connection, Fallback};
 use crate::console::Console;
 use crate::error::{CliError, Exit};
 use crate::output::flow::{FlowObject, LostObject};
-use crate::output::{Machine, report};
+use crate::output::{Machine, report, style};
 use crate::time::now_ns;
 
 /// How long the engine counts where it has just been started.
@@ -135,9 +136,16 @@ fn frame(
             let rows = console
                 .terminal
                 .map(|terminal| usize::from(terminal.height).saturating_sub(1));
-            let text = lines(answer, args, wide, rows, console);
+            let title = title(answer, args, console);
+            let text = lines(
+                answer,
+                args,
+                wide,
+                rows.map(|rows| rows.saturating_sub(1)),
+                console,
+            );
             let mut screen = String::from(HOME);
-            for line in text.lines() {
+            for line in std::iter::once(title.as_str()).chain(text.lines()) {
                 // Writing to a String cannot fail.
                 let _ = write!(screen, "{line}{CLEAR_LINE}\r\n");
             }
@@ -217,6 +225,29 @@ fn lines(
         text.push('\n');
     }
     text
+}
+
+/// Says what is seen: when, how much of it, and in which order.
+fn title(answer: &QueryFlowsResponse, args: &FlowsArgs, console: &Console) -> String {
+    let now = Timestamp::now().to_zoned(console.time_zone.clone());
+    let sum = |of: fn(&Flow) -> u64| answer.flows.iter().map(of).fold(0, u64::saturating_add);
+    let order = args.sort_by().word().unwrap_or_default();
+    let (got, all) = (answer.flows.len() as u64, answer.total_matched);
+    let flows = match (got, all) {
+        (_, 1) => "1 flow".to_owned(),
+        (got, all) if got < all => format!("{} of {} flows", units::count(got), units::count(all)),
+        (_, all) => format!("{} flows", units::count(all)),
+    };
+    let rate = units::byte_rate(sum(|flow| flow.bytes_per_second));
+    let text = format!(
+        "{}  {flows} by {order}, {rate}; Ctrl-C ends",
+        now.strftime("%H:%M:%S")
+    );
+    let width = console
+        .terminal
+        .map_or(usize::MAX, |terminal| terminal.width.into());
+    let text: String = text.chars().take(width).collect();
+    style::paint(&text, style::QUIET, console.colors)
 }
 
 fn lost_line(answer: &QueryFlowsResponse, colors: bool) -> Option<String> {

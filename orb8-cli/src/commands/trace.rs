@@ -41,6 +41,7 @@ async fn follow(
     console: &mut Console,
 ) -> Result<Summary, CliError> {
     let request = request(connection, args, console)?;
+    let is_past = request.no_follow;
     let answer = connection.client.stream_events(request).await;
     let events = answer
         .map_err(|status| connection.error(&status))?
@@ -49,7 +50,7 @@ async fn follow(
         console.note("tracing in this process; Ctrl-C ends it");
     }
     let mut printer = Printer::new(Shape::of(global.output), args, console);
-    let mut summary = Summary::new();
+    let mut summary = Summary::new(is_past);
     let interrupt = console.interrupt.clone();
     let end = async {
         tokio::select! {
@@ -213,7 +214,8 @@ impl HumanPrinter {
 
 /// What went by.
 struct Summary {
-    began: Instant,
+    /// `None` where nothing was waited for: the past is read in no time.
+    began: Option<Instant>,
     hasher: RandomState,
     flows: HashSet<u64>,
     bytes: u64,
@@ -225,9 +227,9 @@ struct Summary {
 const MAX_FLOWS: usize = 1 << 20;
 
 impl Summary {
-    fn new() -> Self {
+    fn new(is_past: bool) -> Self {
         Self {
-            began: Instant::now(),
+            began: (!is_past).then(Instant::now),
             hasher: RandomState::new(),
             flows: HashSet::new(),
             bytes: 0,
@@ -268,12 +270,15 @@ impl Summary {
                 )
             }
         };
+        let took = self
+            .began
+            .map(|began| format!(" in {}", units::duration(began.elapsed())));
         format!(
-            "{}{more} {}, {}, {lost} in {}",
+            "{}{more} {}, {}, {lost}{}",
             units::count(flows),
             if flows == 1 { "flow" } else { "flows" },
             units::bytes(self.bytes),
-            units::duration(self.began.elapsed())
+            took.unwrap_or_default()
         )
     }
 }
@@ -282,7 +287,10 @@ impl Summary {
 fn identity(flow: &Flow) -> impl Hash {
     let end = |end| flow.endpoint(end).map(|end| (end.ip.as_slice(), end.port));
     let icmp = flow.icmp.map(|icmp| (icmp.r#type, icmp.code));
-    let interface = flow.interface.as_ref().map_or(0, |interface| interface.index);
+    let interface = flow
+        .interface
+        .as_ref()
+        .map_or(0, |interface| interface.index);
     // A socket's packets may change their interface, an interface's their owner.
     let place = match flow.hook() {
         Hook::Interface => (u64::from(interface), flow.vlan, flow.inner_vlan),
@@ -321,13 +329,16 @@ mod tests {
             icmp: Some(IcmpType { r#type: 8, code: 0 }),
             hook: Hook::Socket.into(),
             cgroup_id: 5,
-            interface: Some(Interface { index: 2, name: String::new() }),
+            interface: Some(Interface {
+                index: 2,
+                name: String::new(),
+            }),
             ..Flow::default()
         }
     }
 
     fn count(flows: &[Flow]) -> usize {
-        let mut summary = Summary::new();
+        let mut summary = Summary::new(false);
         for flow in flows {
             summary.add(&StreamEventsResponse {
                 flow: Some(flow.clone()),
@@ -345,18 +356,39 @@ mod tests {
         };
         assert_eq!(count(&[flow(), icmp(0, 0), icmp(8, 1), icmp(8, 0)]), 3);
         let more = Flow { bytes: 7, ..flow() };
-        let fragment = Flow { fragment: true, ..flow() };
-        let elsewhere = Flow { node_name: "b".into(), ..flow() };
+        let fragment = Flow {
+            fragment: true,
+            ..flow()
+        };
+        let elsewhere = Flow {
+            node_name: "b".into(),
+            ..flow()
+        };
         assert_eq!(count(&[flow(), more, fragment, elsewhere]), 3);
         let moved = |hook: Hook, index, cgroup_id| Flow {
             hook: hook.into(),
-            interface: Some(Interface { index, name: String::new() }),
+            interface: Some(Interface {
+                index,
+                name: String::new(),
+            }),
             cgroup_id,
             ..flow()
         };
-        assert_eq!(count(&[moved(Hook::Socket, 2, 5), moved(Hook::Socket, 3, 5)]), 1);
-        assert_eq!(count(&[moved(Hook::Socket, 2, 5), moved(Hook::Socket, 2, 6)]), 2);
-        assert_eq!(count(&[moved(Hook::Interface, 2, 0), moved(Hook::Interface, 2, 5)]), 1);
-        assert_eq!(count(&[moved(Hook::Interface, 2, 0), moved(Hook::Interface, 3, 0)]), 2);
+        assert_eq!(
+            count(&[moved(Hook::Socket, 2, 5), moved(Hook::Socket, 3, 5)]),
+            1
+        );
+        assert_eq!(
+            count(&[moved(Hook::Socket, 2, 5), moved(Hook::Socket, 2, 6)]),
+            2
+        );
+        assert_eq!(
+            count(&[moved(Hook::Interface, 2, 0), moved(Hook::Interface, 2, 5)]),
+            1
+        );
+        assert_eq!(
+            count(&[moved(Hook::Interface, 2, 0), moved(Hook::Interface, 3, 0)]),
+            2
+        );
     }
 }

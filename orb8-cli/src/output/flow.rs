@@ -231,9 +231,7 @@ impl<'a> FlowFieldsObject<'a> {
             first_seen: timestamp(flow.first_seen_ns),
             last_seen: timestamp(flow.last_seen_ns),
             tcp_flags: tcp_flags(flow.tcp_flags),
-            icmp: flow
-                .icmp
-                .map(|icmp| IcmpObject::new(flow.protocol(), icmp)),
+            icmp: flow.icmp.map(|icmp| IcmpObject::new(flow.protocol(), icmp)),
             cgroup_id: flow.cgroup_id,
             socket_cookie: flow.socket_cookie,
             interface: flow

@@ -38,3 +38,14 @@ pub(crate) fn paint(text: &str, style: Style, colors: bool) -> String {
         text.to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_nobodys_is_quiet() {
+        assert_eq!(of(Tone::Owner, HOST), QUIET);
+        assert_eq!(of(Tone::Owner, "ml/trainer-0"), OWNER);
+    }
+}

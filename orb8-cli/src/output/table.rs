@@ -11,6 +11,9 @@ use super::style;
 /// Below this, one blank between columns must do.
 const ROOMY: usize = 120;
 
+/// By how much a column of a stream grows: a header for each new length would be noise.
+const STEP: usize = 4;
+
 /// What a cell with nothing to tell says.
 const NOTHING: &str = "-";
 
@@ -48,7 +51,7 @@ pub(crate) enum Change {
 impl Table {
     pub(crate) fn new(view: View, format: Format, room: Option<u16>, colors: bool) -> Self {
         let columns = view.columns();
-        let widest: Vec<usize> = columns.iter().map(|column| least(view, column)).collect();
+        let widest: Vec<usize> = columns.iter().map(|column| usual(view, column)).collect();
         let room = room.map(usize::from);
         let layout = Layout::fit(columns, &widest, room);
         Self {
@@ -77,10 +80,16 @@ impl Table {
     /// Makes room for a row. Do it before [`Self::line`].
     pub(crate) fn admit(&mut self, cells: &Cells) -> Change {
         let mut grown = false;
-        for (widest, text) in self.widest.iter_mut().zip(&cells.texts) {
+        let columns = self.view.columns().iter();
+        for ((widest, text), column) in self.widest.iter_mut().zip(&cells.texts).zip(columns) {
             let length = text.as_deref().unwrap_or(NOTHING).chars().count();
-            grown |= length > *widest;
-            *widest = length.max(*widest);
+            if length > *widest {
+                grown = true;
+                *widest = match column.width {
+                    Width::Flexible(..) if is_stream(self.view) => length.next_multiple_of(STEP),
+                    Width::Flexible(..) | Width::Natural(_) => length,
+                };
+            }
         }
         if !grown {
             return Change::None;
@@ -93,7 +102,13 @@ impl Table {
 
     /// Returns the header line.
     pub(crate) fn header(&self) -> String {
-        let text = |i: usize| self.view.header(self.view.columns()[i]).to_owned();
+        let text = |i: usize| {
+            let column = self.view.columns()[i];
+            let header = self.view.header(column);
+            let fits = self.layout.0[i].is_some_and(|width| header.len() <= width);
+            let header = if fits { header } else { column.short_header };
+            header.to_owned()
+        };
         let line = self.assemble(text, |_| None);
         style::paint(&line, style::HEADER, self.colors)
     }
@@ -190,7 +205,12 @@ impl Layout {
         by_priority.sort_by_key(|i| columns[*i].priority);
         for i in by_priority {
             if let Some(width) = &mut widths[i] {
-                let more = (widest[i] - *width).min(left);
+                let missing = widest[i] - *width;
+                let more = match columns[i].width {
+                    // A part of it would tell nothing.
+                    Width::Flexible(_, Cut::Silent) if missing > left => 0,
+                    Width::Flexible(..) | Width::Natural(_) => missing.min(left),
+                };
                 *width += more;
                 left -= more;
             }
@@ -201,12 +221,17 @@ impl Layout {
 
 /// Returns the width that a column has before any row. A list knows all its rows before it is
 /// printed; a stream does not, and should not move at every row.
-fn least(view: View, column: &Column) -> usize {
+fn usual(view: View, column: &Column) -> usize {
     let header = view.header(column).chars().count();
-    match (column.width, view) {
-        (Width::Flexible(..), View::Flows | View::FlowsWide) => header,
-        (Width::Natural(least) | Width::Flexible(least, _), _) => header.max(usize::from(least)),
+    match column.width {
+        Width::Natural(least) => header.max(usize::from(least)),
+        Width::Flexible(..) if is_stream(view) => header.max(usize::from(column.usual)),
+        Width::Flexible(..) => header,
     }
+}
+
+const fn is_stream(view: View) -> bool {
+    matches!(view, View::Events | View::EventsWide)
 }
 
 fn used(widths: &[Option<usize>], gutter: usize) -> usize {
@@ -228,7 +253,10 @@ fn cut(text: String, width: usize, rule: Width) -> String {
         return text;
     }
     if let Width::Flexible(_, Cut::Words) = rule {
-        let blanks = text.char_indices().take(width + 1).filter(|(_, c)| *c == ' ');
+        let blanks = text
+            .char_indices()
+            .take(width + 1)
+            .filter(|(_, c)| *c == ' ');
         if let Some((end, _)) = blanks.last() {
             return text[..end].to_owned();
         }

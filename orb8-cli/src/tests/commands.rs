@@ -209,6 +209,14 @@ async fn flags_become_a_subscription() {
     run("trace network").await;
     run("trace network --last 10 --event new,end").await;
     run("trace network --since 1m -f").await;
+    let past = Surroundings::piped()
+        .run(&agent.ask("trace network --last 5"))
+        .await;
+    assert!(
+        past.err.ends_with("packets lost\n"),
+        "no duration: {}",
+        past.err
+    );
     let requests = agent.streams.lock().unwrap();
     assert!(!requests[0].no_follow && requests[0].kinds.is_empty());
     assert!(requests[1].no_follow);
@@ -393,6 +401,13 @@ async fn watching_refreshes_in_place() {
         outcome.out
     );
     assert!(agent.queries.lock().unwrap().len() >= 2);
+    let title = outcome.out.lines().next().unwrap();
+    assert!(
+        title.contains("  5 flows by bytes, 1.2GB/s; Ctrl-C ends"),
+        "{title:?}"
+    );
+    let many = outcome.out.split("\x1b[H").nth(1).unwrap();
+    assert!(many.lines().count() < 24, "it scrolls: {many}");
 
     let piped = Surroundings::piped().run(&command).await.out;
     assert!(!piped.contains('\x1b'));

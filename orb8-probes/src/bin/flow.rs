@@ -99,8 +99,6 @@ struct Ports {
 /// One packet, and what it adds.
 struct Seen {
     skb: Skb,
-    /// cgroup v2 id of the packet's socket, 0 without one.
-    cgroup_id: u64,
     /// Wire packets.
     packets: u32,
     /// IP bytes.
@@ -177,7 +175,6 @@ fn count_by_socket_key(skb: Skb, direction: u8, may_promote: bool) {
     mark_fragment(key, &transport);
     let seen = Seen {
         skb,
-        cgroup_id,
         packets: skb.segments(),
         bytes: skb.len(),
         tcp_flags: transport.tcp_flags,
@@ -395,7 +392,7 @@ fn tell_stored_end(
         vlan: 0,
         inner_vlan: 0,
     };
-    let seen = Seen { skb, cgroup_id: body.cgroup_id, packets: 0, bytes: 0, tcp_flags };
+    let seen = Seen { skb, packets: 0, bytes: 0, tcp_flags };
     tell_end(&seen, &key, flags_before);
     0
 }
@@ -595,12 +592,11 @@ fn interface_hook(context: *mut __sk_buff, direction: u8, ethernet: bool) {
     }
     let seen = Seen {
         skb,
-        cgroup_id: skb.cgroup_id(),
         packets: skb.segments(),
         bytes: ip_bytes(skb, link, &transport),
         tcp_flags: transport.tcp_flags,
     };
-    if LEAVE_OWNED.load() != 0 && seen.cgroup_id != 0 && is_inet(skb.socket()) {
+    if LEAVE_OWNED.load() != 0 && skb.cgroup_id() != 0 && is_inet(skb.socket()) {
         bump(Counter::OwnedPackets, u64::from(seen.packets));
         bump(Counter::OwnedBytes, u64::from(seen.bytes));
         return;
@@ -779,7 +775,7 @@ fn claim(seen: &Seen, key: &FlowKey, slot: *mut Slot, tag: u64) -> bool {
         (&raw mut (*slot).key).write_volatile(*key);
         (*stats).first_tick = now;
         (*stats).last_tick = now;
-        (*stats).cgroup_id = seen.cgroup_id;
+        (*stats).cgroup_id = owner(seen, key);
         (*stats).cookie = seen.skb.socket_cookie();
         (*stats).ifindex = seen.skb.ifindex();
         see_flags(&raw mut (*stats).tcp_flags, seen.tcp_flags);
@@ -789,6 +785,13 @@ fn claim(seen: &Seen, key: &FlowKey, slot: *mut Slot, tag: u64) -> bool {
     }
     tell_new(seen, key);
     true
+}
+
+/// cgroup v2 id of the packet's socket, 0 without one. At the interface hook it is asked for only
+/// when a record is made: it is a call.
+#[inline(always)]
+fn owner(seen: &Seen, key: &FlowKey) -> u64 {
+    if key.hook == HOOK_SOCKET { key.cgroup_id } else { seen.skb.cgroup_id() }
 }
 
 /// Tells of a flow that was not in the generation.
@@ -809,7 +812,7 @@ fn count_new(seen: &Seen, key: &FlowKey, control: *mut Control, generation: u32)
         bytes: u64::from(seen.bytes),
         first_tick: now,
         last_tick: now,
-        cgroup_id: seen.cgroup_id,
+        cgroup_id: owner(seen, key),
         tcp_flags: spread_tcp_flags(seen.tcp_flags),
         cookie: seen.skb.socket_cookie(),
         ifindex: seen.skb.ifindex(),
@@ -844,9 +847,6 @@ fn add(stats: *mut FlowStats, seen: &Seen, key: &FlowKey) -> u64 {
         atomic_add(&raw mut (*stats).packets, u64::from(seen.packets));
         atomic_add(&raw mut (*stats).bytes, u64::from(seen.bytes));
         (*stats).last_tick = ticks();
-        if key.hook == HOOK_INTERFACE && seen.cgroup_id != 0 {
-            (*stats).cgroup_id = seen.cgroup_id;
-        }
         let flags = see_flags(&raw mut (*stats).tcp_flags, seen.tcp_flags);
         if seen.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
             tell_end(seen, key, flags);
@@ -931,7 +931,7 @@ fn record(seen: &Seen, key: &FlowKey, kind: u8) -> bool {
     entry.write(Moment {
         key: *key,
         time_ns: monotonic_ns(),
-        cgroup_id: seen.cgroup_id,
+        cgroup_id: owner(seen, key),
         cookie: seen.skb.socket_cookie(),
         bytes: seen.bytes,
         packets: seen.packets,

@@ -53,9 +53,7 @@ pub(super) fn peer(row: &Row<'_>, _: &Format) -> Cell {
 pub(super) fn protocol_cell(row: &Row<'_>, _: &Format) -> Cell {
     let flow = row.flow;
     let protocol = protocol(flow);
-    let message = flow
-        .icmp
-        .and_then(|icmp| icmp::name(flow.protocol(), icmp));
+    let message = flow.icmp.and_then(|icmp| icmp::name(flow.protocol(), icmp));
     Some(match message {
         Some(message) => format!("{protocol} {message}"),
         None => protocol,

@@ -425,12 +425,16 @@ pub struct StreamEventsResponse {
     pub node_name: ::prost::alloc::string::String,
     #[prost(enumeration = "EventKind", tag = "3")]
     pub kind: i32,
+    /// FLOW_* only: the flow with its totals.
     #[prost(message, optional, tag = "4")]
     pub flow: ::core::option::Option<Flow>,
+    /// What was added since the flow's last event, ends included: those of all its events add up to its
+    /// totals.
     #[prost(uint64, tag = "5")]
     pub delta_bytes: u64,
     #[prost(uint64, tag = "6")]
     pub delta_packets: u64,
+    /// LOST only.
     #[prost(message, optional, tag = "7")]
     pub lost: ::core::option::Option<Lost>,
     /// FLOW_END only.

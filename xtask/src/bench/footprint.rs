@@ -42,21 +42,45 @@ const HOLDS_MORE: [&str; 2] = ["--max-flows", "131072"];
 /// So that the idle agent's start is not measured with it, nor a load's first second.
 const SETTLING: Duration = Duration::from_millis(1500);
 
-fn situations() -> [Situation; 6] {
+fn situations(hook: Hook) -> [Situation; 6] {
     let paced = Workload::Udp { sockets: 64 };
     let many = Workload::Udp { sockets: MANY };
-    let held = Workload::UdpUnconnected { flows: HELD };
-    let situation = |name, traffic, cpu, memory| Situation { name, traffic, cpu, memory };
+    let held = match hook {
+        // Each address is a flow of the sender and one of the receiver.
+        Hook::Socket => Workload::UdpUnconnected { flows: HELD / 2 },
+        Hook::Interface => Workload::UdpUnconnected { flows: HELD },
+    };
+    let situation = |name, traffic, cpu, memory| Situation {
+        name,
+        traffic,
+        cpu,
+        memory,
+    };
     [
-        situation("idle", None, Some(targets::CPU_IDLE), Memory::AtMost(targets::RSS_IDLE)),
-        situation("20k packets/s in 64 flows", Some((paced, 20_000)), None, Memory::Nothing),
+        situation(
+            "idle",
+            None,
+            Some(targets::CPU_IDLE),
+            Memory::AtMost(targets::RSS_IDLE),
+        ),
+        situation(
+            "20k packets/s in 64 flows",
+            Some((paced, 20_000)),
+            None,
+            Memory::Nothing,
+        ),
         situation(
             "100k packets/s in 64 flows",
             Some((paced, 100_000)),
             Some(targets::CPU_100K),
             Memory::Nothing,
         ),
-        situation("saturation, 4096 flows", Some((many, 0)), None, Memory::Nothing),
+        situation(
+            "saturation, 4096 flows",
+            Some((many, 0)),
+            None,
+            Memory::Nothing,
+        ),
         situation(
             "short TCP connections",
             Some((Workload::TcpShort, 0)),
@@ -96,13 +120,22 @@ pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
         plan.machine
     );
     let header = &[
-        "hook", "load", "sent", "CPU", "RSS", "RSS peak", "kernel maps", "flows", "lost packets",
-        "lost moments", "reference",
+        "hook",
+        "load",
+        "sent",
+        "CPU",
+        "RSS",
+        "RSS peak",
+        "kernel maps",
+        "flows",
+        "lost packets",
+        "lost moments",
+        "reference",
     ];
     let mut table = Table::new(Part::Footprint, note, header);
     for hook in [Hook::Socket, Hook::Interface] {
         let mut idle_mib = 0.0;
-        for situation in situations() {
+        for situation in situations(hook) {
             eprintln!("footprint: {} hook, {}", hook.name(), situation.name);
             let figures = measure_one(lab, plan, hook, &situation)?;
             if situation.traffic.is_none() {
@@ -136,7 +169,10 @@ fn measure_one(lab: &Lab, plan: &Plan, hook: Hook, situation: &Situation) -> Res
     let sent_before = sent(&mut load)?;
     let (cpu, start) = (agent.cpu()?, Instant::now());
     pause(time)?;
-    let (cpu, elapsed) = ((agent.cpu()? - cpu).as_secs_f64(), start.elapsed().as_secs_f64());
+    let (cpu, elapsed) = (
+        (agent.cpu()? - cpu).as_secs_f64(),
+        start.elapsed().as_secs_f64(),
+    );
     let sent = (sent(&mut load)? - sent_before) as f64 / elapsed;
     let flows = agent.metrics()?.get("orb8_agent_flows")?;
     let (resident_mib, peak_mib) = agent.resident_mib()?;
@@ -186,13 +222,7 @@ fn settled(reference: &Reference) -> Result<Count> {
     }
 }
 
-fn report(
-    hook: Hook,
-    situation: &Situation,
-    figures: &Figures,
-    idle_mib: f64,
-    table: &mut Table,
-) {
+fn report(hook: Hook, situation: &Situation, figures: &Figures, idle_mib: f64, table: &mut Table) {
     let Figures {
         sent,
         cpu_percent,
@@ -208,7 +238,9 @@ fn report(
     let cells = vec![
         hook.name().to_owned(),
         situation.name.to_owned(),
-        situation.traffic.map_or("–".to_owned(), |(workload, _)| workload.rate(*sent)),
+        situation
+            .traffic
+            .map_or("–".to_owned(), |(workload, _)| workload.rate(*sent)),
         format!("{cpu_percent:.2} %"),
         format!("{resident_mib:.1} MiB"),
         format!("{peak_mib:.1} MiB"),
@@ -229,7 +261,11 @@ fn report(
     if situation.traffic.is_some() {
         let difference = off_by.map(|value| value.unsigned_abs() as f64);
         checked.push(("lost", lost.packets as f64, targets::NO_LOSS));
-        checked.push(("reference off by", difference[0] + difference[1], targets::EXACT));
+        checked.push((
+            "reference off by",
+            difference[0] + difference[1],
+            targets::EXACT,
+        ));
     }
     table.row(cells, &checked);
 }

@@ -59,15 +59,18 @@ impl Lab {
     }
 
     fn connect(&self) -> Result<()> {
-        self.node.ip("link add br0 type bridge mcast_snooping 0 forward_delay 0")?;
+        self.node
+            .ip("link add br0 type bridge mcast_snooping 0 forward_delay 0")?;
         self.node.ip("link set br0 addrgenmode none up")?;
         let pods = [(&self.client, &self.server), (&self.server, &self.client)];
         for (i, (pod, _)) in pods.into_iter().enumerate() {
             let (name, peer) = (INTERFACES[i], pod.path());
             let (number, mac) = (i + 1, mac(i));
-            let add = format!("link add {name} type veth peer name eth0 address {mac} netns {peer}");
+            let add =
+                format!("link add {name} type veth peer name eth0 address {mac} netns {peer}");
             self.node.ip(&add)?;
-            self.node.ip(&format!("link set {name} addrgenmode none master br0 up"))?;
+            self.node
+                .ip(&format!("link set {name} addrgenmode none master br0 up"))?;
             pod.ip("link set eth0 addrgenmode none up")?;
             pod.ip(&format!("addr add 10.88.0.{number}/24 dev eth0"))?;
             // Connections end by the thousand; what waits after them would be all that is measured.
@@ -77,10 +80,14 @@ impl Lab {
         for (i, (pod, _)) in pods.into_iter().enumerate() {
             // The other's address is known, so nothing asks for it.
             let (other, mac) = (2 - i, mac(1 - i));
-            pod.ip(&format!("neigh add 10.88.0.{other} lladdr {mac} dev eth0 nud permanent"))?;
+            pod.ip(&format!(
+                "neigh add 10.88.0.{other} lladdr {mac} dev eth0 nud permanent"
+            ))?;
         }
-        self.server.ip(&format!("route add local {SERVER}/12 dev lo"))?;
-        self.client.ip(&format!("route add {SERVER}/12 via 10.88.0.2"))
+        self.server
+            .ip(&format!("route add local {SERVER}/12 dev lo"))?;
+        self.client
+            .ip(&format!("route add {SERVER}/12 via 10.88.0.2"))
     }
 }
 
@@ -155,10 +162,6 @@ impl Cgroup {
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
-
-    pub(crate) fn open(&self) -> Result<File> {
-        Ok(File::open(&self.0)?)
-    }
 }
 
 impl Drop for Cgroup {
@@ -170,7 +173,10 @@ impl Drop for Cgroup {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        eprintln!("warning: the cgroup {} stays: something is in it", self.0.display());
+        eprintln!(
+            "warning: the cgroup {} stays: something is in it",
+            self.0.display()
+        );
     }
 }
 
@@ -179,7 +185,9 @@ fn mount() -> Result<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let mounted = table.lines().find_map(|line| {
         let (mount, file_system) = line.split_once(" - ")?;
-        file_system.starts_with("cgroup2 ").then(|| mount.split(' ').nth(4))?
+        file_system
+            .starts_with("cgroup2 ")
+            .then(|| mount.split(' ').nth(4))?
     });
     match mounted {
         Some(path) => Ok(path.into()),

@@ -37,7 +37,8 @@ pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
         let (connections, ms) = subscribe(lab, plan, &agent)?;
         ensure!(
             ms.len() as u64 >= connections,
-            "{connections} connections, and {} events of new flows", ms.len()
+            "{connections} connections, and {} events of new flows",
+            ms.len()
         );
         let [p50, p99, most] =
             [50.0, 99.0, 100.0].map(|percent| percentile(&ms, percent).unwrap_or(f64::NAN));
@@ -57,10 +58,15 @@ pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
 
 /// Connections that were made, and the events' ages at their arrival, milliseconds.
 fn subscribe(lab: &Lab, plan: &Plan, agent: &Agent) -> Result<(u64, Vec<f64>)> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let uri = format!("unix://{}", agent.socket().display());
-        let channel = Endpoint::from_shared(uri)?.connect().await.context("the agent's socket")?;
+        let channel = Endpoint::from_shared(uri)?
+            .connect()
+            .await
+            .context("the agent's socket")?;
         let request = StreamEventsRequest {
             kinds: vec![EventKind::FlowNew.into()],
             ..StreamEventsRequest::default()
@@ -68,17 +74,29 @@ fn subscribe(lab: &Lab, plan: &Plan, agent: &Agent) -> Result<(u64, Vec<f64>)> {
         let mut client = OrbitAgentServiceClient::new(channel);
         let mut events = client.stream_events(request).await?.into_inner();
         let mut load = Load::start(lab, Workload::TcpShort, Place::Pods, plan.connection_rate)?;
-        let mut ages = Vec::new();
+        /// Late flows that are printed, to tell what they have in common.
+        const SHOWN: u32 = 4;
+        let (mut ages, mut late) = (Vec::new(), 0);
         let (mut connections, mut asked) = (0, SystemTime::now());
         loop {
             /// No event for so long: the connections have ended, or the agent is mute.
             const PATIENCE: Duration = Duration::from_secs(2);
             const BETWEEN: Duration = Duration::from_millis(250);
-            let Ok(event) = timeout(PATIENCE, events.message()).await else { break };
+            let Ok(event) = timeout(PATIENCE, events.message()).await else {
+                break;
+            };
             let now = SystemTime::now();
             let event = event?.context("the agent ended the stream")?;
-            ages.push(age_ms(now, event.time_ns)?);
-            if now.duration_since(asked).is_ok_and(|elapsed| elapsed > BETWEEN) {
+            let age = age_ms(now, event.time_ns)?;
+            if !targets::LATENCY_P99.is_met_by(age) && late < SHOWN {
+                late += 1;
+                eprintln!("late by {age:.0} ms: {:?}", event.flow.unwrap_or_default());
+            }
+            ages.push(age);
+            if now
+                .duration_since(asked)
+                .is_ok_and(|elapsed| elapsed > BETWEEN)
+            {
                 pause(Duration::ZERO)?;
                 (connections, asked) = (load.sent()?, now);
                 if connections >= plan.connections {

@@ -22,7 +22,10 @@ impl std::ops::Add for Count {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { packets: self.packets + other.packets, bytes: self.bytes + other.bytes }
+        Self {
+            packets: self.packets + other.packets,
+            bytes: self.bytes + other.bytes,
+        }
     }
 }
 
@@ -52,8 +55,14 @@ impl Reference {
             Hook::Socket => attach_sockets(&mut ebpf, "count", lab.pods.path())?,
             Hook::Interface => lab.node.run(|| attach_interfaces(&mut ebpf, "count"))?,
         }
-        let counts = ebpf.take_map("COUNTS").context("the comparison object has no COUNTS")?;
-        Ok(Self { hook, counts: PerCpuArray::try_from(counts)?, _ebpf: ebpf })
+        let counts = ebpf
+            .take_map("COUNTS")
+            .context("the comparison object has no COUNTS")?;
+        Ok(Self {
+            hook,
+            counts: PerCpuArray::try_from(counts)?,
+            _ebpf: ebpf,
+        })
     }
 
     /// What it has counted.
@@ -62,7 +71,9 @@ impl Reference {
         /// has no packet of many segments, so each counted packet has one.
         const ETHERNET: u64 = 14;
         let mut sum = Count::default();
-        for [in_packets, in_bytes, out_packets, out_bytes] in self.counts.get(&0, 0)?.iter().copied() {
+        for [in_packets, in_bytes, out_packets, out_bytes] in
+            self.counts.get(&0, 0)?.iter().copied()
+        {
             sum.packets += in_packets + out_packets;
             sum.bytes += in_bytes + out_bytes;
         }

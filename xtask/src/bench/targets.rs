@@ -7,6 +7,8 @@ pub(crate) enum Target {
     AtMost(f64, &'static str),
     /// No less.
     AtLeast(f64, &'static str),
+    /// None at all.
+    Zero,
 }
 
 impl Target {
@@ -15,6 +17,7 @@ impl Target {
         match self {
             Self::AtMost(bound, _) => value <= bound,
             Self::AtLeast(bound, _) => value >= bound,
+            Self::Zero => value == 0.0,
         }
     }
 }
@@ -24,6 +27,7 @@ impl std::fmt::Display for Target {
         match self {
             Self::AtMost(bound, unit) => write!(f, "≤ {bound}{unit}"),
             Self::AtLeast(bound, unit) => write!(f, "≥ {bound}{unit}"),
+            Self::Zero => f.write_str("= 0"),
         }
     }
 }
@@ -53,9 +57,9 @@ pub(crate) const RSS_SHORT: Target = Target::AtMost(60.0, " MiB");
 /// What 100,000 flows may add to the idle agent.
 pub(crate) const RSS_HELD: Target = Target::AtMost(40.0, " MiB");
 /// Packets that are in no flow, with default settings.
-pub(crate) const NO_LOSS: Target = Target::AtMost(0.0, " packets");
+pub(crate) const NO_LOSS: Target = Target::Zero;
 /// What reference and agent may differ by.
-pub(crate) const EXACT: Target = Target::AtMost(0.0, " packets and bytes");
+pub(crate) const EXACT: Target = Target::Zero;
 
 /// From the kernel's time of a new flow to the subscriber.
 pub(crate) const LATENCY_P99: Target = Target::AtMost(10.0, " ms");

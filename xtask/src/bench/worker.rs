@@ -22,7 +22,7 @@ use nix::{
     sched::{CloneFlags, CpuSet, sched_setaffinity, setns},
     sys::{
         prctl,
-        resource::{Resource, setrlimit},
+        resource::{Resource, getrlimit, setrlimit},
         signal::{SigSet, Signal},
     },
     unistd::Pid,
@@ -69,7 +69,12 @@ enum Role {
 static SENT: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let Args { netns, cgroup, cpu, role } = args;
+    let Args {
+        netns,
+        cgroup,
+        cpu,
+        role,
+    } = args;
     // Whatever ends the benchmark, no worker stays.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     SigSet::all().thread_unblock()?;
@@ -83,7 +88,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         cpus.set(cpu)?;
         sched_setaffinity(Pid::from_raw(0), &cpus)?;
     }
-    setrlimit(Resource::RLIMIT_NOFILE, MOST_SOCKETS, MOST_SOCKETS)?;
+    allow_sockets().context("raising the limit of open files")?;
     match role {
         Role::UdpSink { address } => udp::sink(address)?,
         Role::UdpSend(send) => udp::send(&send)?,
@@ -99,8 +104,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     answer()
 }
 
-/// Descriptors that a worker may have.
-const MOST_SOCKETS: u64 = 65536;
+/// A socket per flow takes more descriptors than the usual limit, and no more than the hard one.
+fn allow_sockets() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
+}
 
 /// Answers with the count until standard input ends.
 fn answer() -> Result<()> {
@@ -128,7 +136,11 @@ struct Pace {
 impl Pace {
     /// Things a second; 0 for no limit.
     fn new(rate: u64) -> Self {
-        Self { rate, start: Instant::now(), given: 0 }
+        Self {
+            rate,
+            start: Instant::now(),
+            given: 0,
+        }
     }
 
     /// Waits until something is due, and returns how much.

@@ -141,7 +141,7 @@ impl Worker {
         let mut worker = Self {
             child,
             answers: BufReader::new(answers),
-            questions: questions,
+            questions,
         };
         let ready = worker.answer()?;
         ensure!(ready == "ready", "{} does not start", role[0]);

@@ -245,7 +245,10 @@ fn a_cgroup_shares_our_network_when_all_its_processes_do() {
     let shares = |path: &str, pids: &str| {
         let id = node.cgroup(path);
         node.write(node.cgroups.path(), &format!("{path}/cgroup.procs"), pids);
-        node.resolver().resolve(id, node.start).unwrap().host_network
+        node.resolver()
+            .resolve(id, node.start)
+            .unwrap()
+            .host_network
     };
     assert!(shares("host", "10\n11\n"));
     assert!(!shares("mixed", "10\n20\n"));

@@ -23,7 +23,7 @@ use super::{
     PATIENCE,
     cgroup::Cgroup,
     eventually,
-    netns::{Counted, Netns},
+    netns::{Counted, InterfaceCounters, Netns},
     reference::Reference,
 };
 
@@ -139,21 +139,21 @@ impl Engine {
         self.read();
     }
 
-    /// Reads once the references stand still: after the last packet, acknowledgements included.
-    pub(crate) fn settle(&mut self, references: &[&Reference]) {
-        let totals = || references.iter().map(|reference| reference.total()).collect::<Vec<_>>();
-        let start = Instant::now();
-        let mut before = totals();
-        loop {
+    /// Reads once the reference stands still: after the last packet, acknowledgements included.
+    pub(crate) fn settle(&mut self, reference: &Reference) {
+        eventually("an end of the traffic", || {
+            let before = reference.total();
             std::thread::sleep(Duration::from_millis(60));
             self.read();
-            let now = totals();
-            if now == before {
-                return;
-            }
-            before = now;
-            assert!(start.elapsed() < PATIENCE, "traffic goes on: {before:?}");
-        }
+            (reference.total() == before).then_some(())
+        });
+    }
+
+    /// What the reference counted and this engine, attached after it, did not: the same before and
+    /// after some traffic, if all of that was accounted for.
+    pub(crate) fn missing(&mut self, reference: &Reference) -> Counted {
+        self.settle(reference);
+        reference.total() - self.accounted()
     }
 
     /// Reads until `check` gives something.
@@ -177,13 +177,18 @@ impl Engine {
     /// What an interface counted and this engine, attached to it, did not: the same before and after
     /// some traffic, if all of that was accounted for. IP bytes.
     pub(crate) fn unaccounted(&mut self, namespace: &Netns, interface: &str) -> Counted {
-        let at_rest = eventually("rest on the interface", || {
+        let counters = self.at_rest(namespace, interface);
+        (counters.sent + counters.received).without_ethernet() - self.accounted()
+    }
+
+    /// Reads once an interface's counters stand still, and returns them.
+    pub(crate) fn at_rest(&mut self, namespace: &Netns, interface: &str) -> InterfaceCounters {
+        eventually("rest on the interface", || {
             let before = namespace.interface_counters(interface);
             std::thread::sleep(Duration::from_millis(60));
+            self.read();
             (namespace.interface_counters(interface) == before).then_some(before)
-        });
-        self.read();
-        (at_rest.sent + at_rest.received).without_ethernet() - self.accounted()
+        })
     }
 
     pub(crate) fn counters(&self) -> Counters {

@@ -196,15 +196,23 @@ impl Pair {
     pub(crate) fn new() -> Self {
         let pair = Self { client: Netns::new(), server: Netns::new() };
         let peer = pair.server.path();
-        pair.client.ip(&format!("link add {VETH} type veth peer name {VETH} netns {peer}"));
-        for (namespace, v4, v6) in
-            [(&pair.client, CLIENT4, CLIENT6), (&pair.server, SERVER4, SERVER6)]
-        {
+        let [near, far] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
+        pair.client.ip(&format!(
+            "link add {VETH} address {near} type veth peer name {VETH} address {far} netns {peer}"
+        ));
+        for (namespace, v4, v6, neighbours, address) in [
+            (&pair.client, CLIENT4, CLIENT6, &[SERVER4, SERVER4_OTHER, SERVER6][..], far),
+            (&pair.server, SERVER4, SERVER6, &[CLIENT4, CLIENT6][..], near),
+        ] {
             // No link-local address, so no router solicitations nor duplicate address detection.
             namespace.ip(&format!("link set {VETH} addrgenmode none"));
             namespace.ip(&format!("link set {VETH} up"));
             namespace.ip(&format!("addr add {v4}/24 dev {VETH}"));
             namespace.ip(&format!("addr add {v6}/64 dev {VETH} nodad"));
+            // Known from the start: packets that wait for an answer may be dropped.
+            for neighbour in neighbours {
+                namespace.ip(&format!("neigh add {neighbour} lladdr {address} dev {VETH}"));
+            }
         }
         pair.server.ip(&format!("addr add {SERVER4_OTHER}/24 dev {VETH}"));
         pair

@@ -65,7 +65,11 @@ pub(super) fn close(address: SocketAddrV4) -> io::Result<()> {
 }
 
 pub(super) fn connect(connect: &Connect) {
-    let Connect { to, addresses, rate } = *connect;
+    let Connect {
+        to,
+        addresses,
+        rate,
+    } = *connect;
     for thread in 0..THREADS {
         let mut pace = Pace::new(rate.div_ceil(THREADS));
         let mut next = thread as u32;
@@ -89,6 +93,6 @@ pub(super) fn connect(connect: &Connect) {
 fn once(to: SocketAddrV4) -> io::Result<()> {
     let mut stream = TcpStream::connect(to)?;
     stream.shutdown(Shutdown::Write)?;
-    stream.read(&mut [0])?;
-    Ok(())
+    // The other end's FIN.
+    stream.read(&mut [0]).map(drop)
 }
