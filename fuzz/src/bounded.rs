@@ -37,39 +37,23 @@ fn main() -> ExitCode {
         Some(path) => replay(path, &options.targets),
         None => fuzz(&options),
     };
-    if ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn options() -> Result<Options, String> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| now.as_secs());
-    let mut options = Options {
-        seconds: 20,
-        seed: now,
-        input: None,
-        targets: Vec::new(),
-    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let mut options = Options { seconds: 20, seed: now, input: None, targets: Vec::new() };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} wants a value"));
-        let number = |text: String| {
-            text.parse()
-                .map_err(|error| format!("{arg} {text}: {error}"))
-        };
+        let number = |text: String| text.parse().map_err(|error| format!("{arg} {text}: {error}"));
         match arg.as_str() {
             "--seconds" => options.seconds = number(value()?)?,
             "--seed" => options.seed = number(value()?)?,
             "--input" => options.input = Some(value()?.into()),
             name => {
                 let target = TARGETS.into_iter().find(|target| target.name == name);
-                options
-                    .targets
-                    .push(target.ok_or(format!("no target {name}: {}", names()))?);
+                options.targets.push(target.ok_or(format!("no target {name}: {}", names()))?);
             }
         }
     }
@@ -147,17 +131,11 @@ fn check(target: &Target, input: &[u8]) -> Result<(), String> {
         Ok(()) => "took too long",
         Err(_) => "panicked",
     };
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("artifacts")
-        .join(target.name);
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("artifacts").join(target.name);
     let file = dir.join(format!("{:016x}", fingerprint(input)));
     let kept = fs::create_dir_all(&dir).and_then(|()| fs::write(&file, input));
     kept.map_err(|error| format!("{problem}; the input cannot be kept: {error}"))?;
-    Err(format!(
-        "{problem}; again: cargo xtask fuzz --input {} {}",
-        file.display(),
-        target.name
-    ))
+    Err(format!("{problem}; again: cargo xtask fuzz --input {} {}", file.display(), target.name))
 }
 
 /// FNV-1a: names a file.

@@ -29,19 +29,7 @@ pub const TARGETS: [Target; 4] = [
         run: targets::cgroup_path::run,
         seeds: targets::cgroup_path::seeds,
     },
-    Target {
-        name: "filters",
-        run: targets::filters::run,
-        seeds: targets::filters::seeds,
-    },
-    Target {
-        name: "packet",
-        run: targets::packet::run,
-        seeds: targets::packet::seeds,
-    },
-    Target {
-        name: "records",
-        run: targets::records::run,
-        seeds: targets::records::seeds,
-    },
+    Target { name: "filters", run: targets::filters::run, seeds: targets::filters::seeds },
+    Target { name: "packet", run: targets::packet::run, seeds: targets::packet::seeds },
+    Target { name: "records", run: targets::records::run, seeds: targets::records::seeds },
 ];

@@ -28,18 +28,8 @@ impl Random {
 /// The longest input that is made.
 const MAX_LEN: usize = 4096;
 /// Numbers at which code tends to be wrong.
-const EDGES: [u64; 10] = [
-    0,
-    1,
-    0x7f,
-    0x80,
-    0xff,
-    0x7fff,
-    0x8000,
-    0xffff,
-    0x7fff_ffff,
-    0xffff_ffff_ffff_ffff,
-];
+const EDGES: [u64; 10] =
+    [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fff_ffff, 0xffff_ffff_ffff_ffff];
 
 /// Makes a new input out of one of `seeds`, by one to eight changes.
 pub fn mutate(random: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
@@ -88,16 +78,8 @@ fn change(random: &mut Random, input: &mut Vec<u8>, seeds: &[Vec<u8>]) {
 fn overwrite(random: &mut Random, tail: &mut [u8]) {
     let edge = EDGES[random.below(EDGES.len())];
     let width = 1 << random.below(4);
-    let bytes = if random.below(2) == 0 {
-        edge.to_le_bytes()
-    } else {
-        edge.to_be_bytes()
-    };
-    let bytes = if bytes == edge.to_le_bytes() {
-        &bytes[..width]
-    } else {
-        &bytes[8 - width..]
-    };
+    let bytes = if random.below(2) == 0 { edge.to_le_bytes() } else { edge.to_be_bytes() };
+    let bytes = if bytes == edge.to_le_bytes() { &bytes[..width] } else { &bytes[8 - width..] };
     for (to, from) in tail.iter_mut().zip(bytes) {
         *to = *from;
     }

@@ -51,9 +51,7 @@ async fn end_of(mut tasks: Tasks, shutdown: &CancellationToken) -> Result<(), Ag
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
         let ended = ended.unwrap_or_else(|error| {
-            Err(AgentError::io("serve the API")(std::io::Error::other(
-                error,
-            )))
+            Err(AgentError::io("serve the API")(std::io::Error::other(error)))
         });
         // One listener that fails takes the others along: half an agent would go unnoticed.
         shutdown.cancel();
@@ -85,12 +83,7 @@ impl Prepared {
         });
         let addresses = LocalAddresses::default();
         let pipeline = Pipeline::new(config, addresses.clone()).shared();
-        Ok(Self {
-            preflight,
-            pipeline,
-            board,
-            addresses,
-        })
+        Ok(Self { preflight, pipeline, board, addresses })
     }
 
     /// What the API reads.
@@ -110,38 +103,22 @@ impl Prepared {
     /// # Errors
     /// [`AgentError::NothingToRun`] when no source runs.
     pub async fn start(self, config: &Config) -> Result<Agent, AgentError> {
-        let Self {
-            preflight,
-            pipeline,
-            board,
-            addresses,
-        } = self;
-        let mut agent = Agent {
-            pipeline,
-            board,
-            cancel: CancellationToken::new(),
-            tasks: JoinSet::new(),
-        };
+        let Self { preflight, pipeline, board, addresses } = self;
+        let mut agent =
+            Agent { pipeline, board, cancel: CancellationToken::new(), tasks: JoinSet::new() };
         let started = agent.start_flows(config, &preflight, addresses).await;
         // Reading the kernel's types takes megabytes that are not needed again.
         drop(preflight);
         crate::ebpf::release_free_memory();
         if let Err(error) = started {
             let reason = chain(&error);
-            let state = SourceState::Skipped {
-                reason: reason.clone(),
-            };
-            let skipped = SourceStatus {
-                name: flow::NAME,
-                state,
-            };
+            let state = SourceState::Skipped { reason: reason.clone() };
+            let skipped = SourceStatus { name: flow::NAME, state };
             agent.board.update(|status| status.sources = vec![skipped]);
             agent.stop().await;
             return Err(match error {
                 AgentError::NothingToRun { .. } => error,
-                _ => AgentError::NothingToRun {
-                    reasons: vec![format!("flow: {reason}")],
-                },
+                _ => AgentError::NothingToRun { reasons: vec![format!("flow: {reason}")] },
             });
         }
         Ok(agent)
@@ -179,11 +156,7 @@ impl Agent {
             Err(error) if config.attach == AttachStrategy::Auto => {
                 let reason = format!("the socket hook failed: {}", chain(&error));
                 tracing::warn!(reason, "falling back to the interface hook");
-                let plan = Plan {
-                    sockets: false,
-                    interfaces: true,
-                    reason,
-                };
+                let plan = Plan { sockets: false, interfaces: true, reason };
                 self.attach(config, preflight, plan, &addresses).await?
             }
             attached => attached?,
@@ -197,10 +170,7 @@ impl Agent {
         )?;
         self.tasks.spawn(source.run(self.cancel.child_token()));
         self.tasks.spawn(attacher.run(self.cancel.child_token()));
-        let running = SourceStatus {
-            name: flow::NAME,
-            state: SourceState::Running,
-        };
+        let running = SourceStatus { name: flow::NAME, state: SourceState::Running };
         self.board.update(|status| status.sources = vec![running]);
         Ok(())
     }

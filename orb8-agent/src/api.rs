@@ -102,10 +102,7 @@ impl Api {
         let Bound { listen, admin, .. } = listeners.bound;
         let ports = [listen, admin].into_iter().flatten().map(|at| at.port());
         lock(&pipeline).set_own_ports(ports.collect());
-        Ok(Self {
-            listeners,
-            ..Self::without_listeners(config, pipeline, board)
-        })
+        Ok(Self { listeners, ..Self::without_listeners(config, pipeline, board) })
     }
 
     /// Answers this process only, whatever the configuration says of listeners.
@@ -148,28 +145,14 @@ impl Api {
     pub fn run(self, shutdown: &CancellationToken) -> Tasks {
         let mut tasks = Tasks::new();
         let routes = self.routes(shutdown, &mut tasks);
-        let Self {
-            node_name: _,
-            pipeline,
-            board,
-            listeners,
-            in_process,
-        } = self;
-        let Listeners {
-            grpc,
-            admin,
-            socket,
-            bound,
-        } = listeners;
+        let Self { node_name: _, pipeline, board, listeners, in_process } = self;
+        let Listeners { grpc, admin, socket, bound } = listeners;
         let stop = || shutdown.clone().cancelled_owned();
         if let Some((mut server, listener)) = grpc {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            let serve = server
-                .add_routes(routes.clone())
-                .serve_with_incoming_shutdown(incoming, stop());
-            spawn(&mut tasks, "grpc", shutdown, async {
-                serve.await.map_err(AgentError::Serve)
-            });
+            let serve =
+                server.add_routes(routes.clone()).serve_with_incoming_shutdown(incoming, stop());
+            spawn(&mut tasks, "grpc", shutdown, async { serve.await.map_err(AgentError::Serve) });
         }
         if let Some(UnixSocket { listener, file }) = socket {
             let serve = Server::builder()
@@ -184,18 +167,15 @@ impl Api {
             // Never ends: the server would close its connections with it.
             let incoming = tokio_stream::iter(in_process.into_iter().map(std::io::Result::Ok))
                 .chain(tokio_stream::pending());
-            let serve = Server::builder()
-                .add_routes(routes)
-                .serve_with_incoming_shutdown(incoming, stop());
+            let serve =
+                Server::builder().add_routes(routes).serve_with_incoming_shutdown(incoming, stop());
             spawn(&mut tasks, "in_process", shutdown, async {
                 serve.await.map_err(AgentError::Serve)
             });
         }
         if let Some(listener) = admin {
-            let pages = admin::router(Admin {
-                metrics: Metrics::new(pipeline, board.clone()),
-                board,
-            });
+            let pages =
+                admin::router(Admin { metrics: Metrics::new(pipeline, board.clone()), board });
             let serve = axum::serve(listener, pages).with_graceful_shutdown(stop());
             spawn(&mut tasks, "admin", shutdown, async {
                 serve.await.map_err(AgentError::io("serve the admin pages"))

@@ -83,24 +83,13 @@ impl Machine {
             (!features.interface_hook()).then_some("this kernel takes no tc programs");
         let is_used =
             |path: &str| std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-        let sandbox = SANDBOXES
-            .iter()
-            .find(|(path, _)| is_used(path))
-            .map(|(_, name)| *name);
-        Self {
-            no_sockets,
-            no_interfaces,
-            sandbox,
-        }
+        let sandbox = SANDBOXES.iter().find(|(path, _)| is_used(path)).map(|(_, name)| *name);
+        Self { no_sockets, no_interfaces, sandbox }
     }
 }
 
 fn decide_on(strategy: AttachStrategy, machine: Machine) -> Result<Plan, AgentError> {
-    let Machine {
-        no_sockets,
-        no_interfaces,
-        sandbox,
-    } = machine;
+    let Machine { no_sockets, no_interfaces, sandbox } = machine;
     let asked = |reason: &str| reason.to_owned();
     let plan = match strategy {
         AttachStrategy::Auto => match (no_sockets, sandbox) {
@@ -119,42 +108,22 @@ fn decide_on(strategy: AttachStrategy, machine: Machine) -> Result<Plan, AgentEr
                 interfaces: false,
                 reason: format!("{sandbox} runs pods, but this kernel takes no tc programs"),
             },
-            (Some(why), _) => Plan {
-                sockets: false,
-                interfaces: true,
-                reason: format!("no socket hook: {why}"),
-            },
+            (Some(why), _) => {
+                Plan { sockets: false, interfaces: true, reason: format!("no socket hook: {why}") }
+            }
         },
-        AttachStrategy::Cgroup => Plan {
-            sockets: true,
-            interfaces: false,
-            reason: asked("asked for"),
-        },
-        AttachStrategy::Tc => Plan {
-            sockets: false,
-            interfaces: true,
-            reason: asked("asked for"),
-        },
-        AttachStrategy::Both => Plan {
-            sockets: true,
-            interfaces: true,
-            reason: asked("asked for"),
-        },
+        AttachStrategy::Cgroup => {
+            Plan { sockets: true, interfaces: false, reason: asked("asked for") }
+        }
+        AttachStrategy::Tc => Plan { sockets: false, interfaces: true, reason: asked("asked for") },
+        AttachStrategy::Both => {
+            Plan { sockets: true, interfaces: true, reason: asked("asked for") }
+        }
     };
-    let missing = [
-        no_sockets.filter(|_| plan.sockets),
-        no_interfaces.filter(|_| plan.interfaces),
-    ];
-    let reasons: Vec<String> = missing
-        .into_iter()
-        .flatten()
-        .map(|why| format!("flow: {why}"))
-        .collect();
-    if reasons.is_empty() {
-        Ok(plan)
-    } else {
-        Err(AgentError::NothingToRun { reasons })
-    }
+    let missing = [no_sockets.filter(|_| plan.sockets), no_interfaces.filter(|_| plan.interfaces)];
+    let reasons: Vec<String> =
+        missing.into_iter().flatten().map(|why| format!("flow: {why}")).collect();
+    if reasons.is_empty() { Ok(plan) } else { Err(AgentError::NothingToRun { reasons }) }
 }
 
 /// Keeps the programs where the plan wants them.
@@ -183,10 +152,7 @@ impl Attacher {
             Ok(network) => Some(network),
             Err(error) if plan.interfaces => return Err(error),
             Err(error) => {
-                tracing::warn!(
-                    error = chain(&error),
-                    "own traffic cannot be told by address"
-                );
+                tracing::warn!(error = chain(&error), "own traffic cannot be told by address");
                 None
             }
         };
@@ -199,19 +165,8 @@ impl Attacher {
         };
         board.update(|status| status.attachment = Some(attachment));
         let selector = config.interfaces.clone();
-        let mut attacher = Self {
-            object,
-            plan,
-            selector,
-            network,
-            addresses,
-            board,
-        };
-        if let Some(root) = config
-            .cgroup_root
-            .as_deref()
-            .filter(|_| attacher.plan.sockets)
-        {
+        let mut attacher = Self { object, plan, selector, network, addresses, board };
+        if let Some(root) = config.cgroup_root.as_deref().filter(|_| attacher.plan.sockets) {
             attacher.attach_sockets(root)?;
         }
         attacher.list().await?;
@@ -247,11 +202,7 @@ impl Attacher {
             }
         }
         cancel.cancelled().await;
-        let attached = self
-            .board
-            .read()
-            .attachment
-            .map(|attachment| attachment.interfaces);
+        let attached = self.board.read().attachment.map(|attachment| attachment.interfaces);
         for interface in attached.unwrap_or_default() {
             flow::lock(&self.object).detach_interface(interface.index);
         }
@@ -287,11 +238,7 @@ impl Attacher {
         if !self.plan.interfaces {
             return Ok(());
         }
-        let known = self
-            .board
-            .read()
-            .attachment
-            .map(|attachment| attachment.interfaces);
+        let known = self.board.read().attachment.map(|attachment| attachment.interfaces);
         for interface in known.unwrap_or_default() {
             if !links.iter().any(|link| link.index == interface.index) {
                 self.gone(interface.index);
@@ -327,11 +274,7 @@ impl Attacher {
         if let Some(network) = &self.network {
             let removed = network.remove_stale_filters(link.index).await;
             if removed > 0 {
-                tracing::info!(
-                    interface = link.name,
-                    removed,
-                    "removed a dead agent's filters"
-                );
+                tracing::info!(interface = link.name, removed, "removed a dead agent's filters");
             }
         }
         self.attach_interface(link);
@@ -343,24 +286,16 @@ impl Attacher {
     }
 
     fn attach_interface(&self, link: &Link) {
-        let Link {
-            index, name, kind, ..
-        } = link;
+        let Link { index, name, kind, .. } = link;
         let result: Result<_, EbpfError> =
             flow::lock(&self.object).attach_interface(*index, name, *kind);
         match result {
             Ok(mechanism) => {
                 let mechanism = mechanism.name();
                 tracing::info!(interface = name, mechanism, "attached the interface hook");
-                let interface = AttachedInterface {
-                    index: *index,
-                    name: name.clone(),
-                    mechanism,
-                };
+                let interface = AttachedInterface { index: *index, name: name.clone(), mechanism };
                 self.update(|attachment| {
-                    attachment
-                        .interfaces
-                        .retain(|known| known.index != interface.index);
+                    attachment.interfaces.retain(|known| known.index != interface.index);
                     attachment.interfaces.push(interface);
                 });
             }
@@ -377,16 +312,12 @@ impl Attacher {
     }
 
     fn rename(&self, change: impl FnOnce(&mut InterfaceNames)) {
-        self.board
-            .update(|status| change(Arc::make_mut(&mut status.interfaces)));
+        self.board.update(|status| change(Arc::make_mut(&mut status.interfaces)));
     }
 
     fn attached(&self, index: u32) -> Option<AttachedInterface> {
         let attachment = self.board.read().attachment?;
-        attachment
-            .interfaces
-            .into_iter()
-            .find(|interface| interface.index == index)
+        attachment.interfaces.into_iter().find(|interface| interface.index == index)
     }
 
     fn update(&self, change: impl FnOnce(&mut Attachment)) {
@@ -402,11 +333,7 @@ impl Attacher {
 mod tests {
     use super::*;
 
-    const ALL: Machine = Machine {
-        no_sockets: None,
-        no_interfaces: None,
-        sandbox: None,
-    };
+    const ALL: Machine = Machine { no_sockets: None, no_interfaces: None, sandbox: None };
 
     fn plan(strategy: AttachStrategy, machine: Machine) -> (&'static str, String) {
         let plan = decide_on(strategy, machine).expect("a plan");
@@ -420,23 +347,15 @@ mod tests {
 
     #[test]
     fn auto_adds_the_interface_hook_for_sandboxes() {
-        let (in_force, reason) = plan(
-            AttachStrategy::Auto,
-            Machine {
-                sandbox: Some("gVisor"),
-                ..ALL
-            },
-        );
+        let (in_force, reason) =
+            plan(AttachStrategy::Auto, Machine { sandbox: Some("gVisor"), ..ALL });
         assert_eq!(in_force, "both");
         assert!(reason.contains("gVisor"), "{reason}");
     }
 
     #[test]
     fn auto_falls_back_to_interfaces_and_says_why() {
-        let machine = Machine {
-            no_sockets: Some("cgroup v2 is not mounted"),
-            ..ALL
-        };
+        let machine = Machine { no_sockets: Some("cgroup v2 is not mounted"), ..ALL };
         let (in_force, reason) = plan(AttachStrategy::Auto, machine);
         assert_eq!(in_force, "tc");
         assert!(reason.contains("not mounted"), "{reason}");
@@ -444,10 +363,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_by_name_is_fatal_when_it_is_missing() {
-        let machine = Machine {
-            no_sockets: Some("cgroup v2 is not mounted"),
-            ..ALL
-        };
+        let machine = Machine { no_sockets: Some("cgroup v2 is not mounted"), ..ALL };
         for strategy in [AttachStrategy::Cgroup, AttachStrategy::Both] {
             let error = decide_on(strategy, machine).expect_err("no plan");
             assert!(error.to_string().contains("not mounted"), "{error}");
@@ -457,17 +373,9 @@ mod tests {
 
     #[test]
     fn nothing_at_all_names_both_reasons() {
-        let machine = Machine {
-            no_sockets: Some("no cgroup"),
-            no_interfaces: Some("no tc"),
-            sandbox: None,
-        };
-        let error = decide_on(AttachStrategy::Both, machine)
-            .expect_err("no plan")
-            .to_string();
-        assert!(
-            error.contains("no cgroup") && error.contains("no tc"),
-            "{error}"
-        );
+        let machine =
+            Machine { no_sockets: Some("no cgroup"), no_interfaces: Some("no tc"), sandbox: None };
+        let error = decide_on(AttachStrategy::Both, machine).expect_err("no plan").to_string();
+        assert!(error.contains("no cgroup") && error.contains("no tc"), "{error}");
     }
 }

@@ -36,20 +36,14 @@ impl Clock {
     /// Reads `source` instead of the system's clocks.
     #[must_use]
     pub fn with_source(source: fn() -> Reading) -> Self {
-        let mut clock = Self {
-            offset_ns: 0,
-            source,
-        };
+        let mut clock = Self { offset_ns: 0, source };
         clock.sync();
         clock
     }
 
     /// Takes the difference between the two clocks anew.
     pub fn sync(&mut self) {
-        let Reading {
-            monotonic_ns,
-            unix_ns,
-        } = (self.source)();
+        let Reading { monotonic_ns, unix_ns } = (self.source)();
         self.offset_ns = unix_ns.wrapping_sub(monotonic_ns).cast_signed();
     }
 
@@ -78,22 +72,10 @@ fn read_system() -> Reading {
             let before = read(ClockId::CLOCK_MONOTONIC);
             let unix_ns = read(ClockId::CLOCK_REALTIME);
             let delay = read(ClockId::CLOCK_MONOTONIC).saturating_sub(before);
-            (
-                delay,
-                Reading {
-                    monotonic_ns: before + delay / 2,
-                    unix_ns,
-                },
-            )
+            (delay, Reading { monotonic_ns: before + delay / 2, unix_ns })
         })
         .min_by_key(|(delay, _)| *delay)
-        .map_or(
-            Reading {
-                monotonic_ns: 0,
-                unix_ns: 0,
-            },
-            |(_, reading)| reading,
-        )
+        .map_or(Reading { monotonic_ns: 0, unix_ns: 0 }, |(_, reading)| reading)
 }
 
 fn read(clock: ClockId) -> u64 {
@@ -111,10 +93,7 @@ mod tests {
 
     #[test]
     fn converts_with_the_difference_of_the_last_sync() {
-        let clock = Clock::with_source(|| Reading {
-            monotonic_ns: 500,
-            unix_ns: 1_500,
-        });
+        let clock = Clock::with_source(|| Reading { monotonic_ns: 500, unix_ns: 1_500 });
         assert_eq!(clock.unix(700), UnixNanos(1_700));
         assert_eq!(clock.unix(0), UnixNanos(1_000));
         assert_eq!(clock.now(), UnixNanos(1_500));
@@ -122,10 +101,7 @@ mod tests {
 
     #[test]
     fn a_clock_before_the_epoch_saturates() {
-        let clock = Clock::with_source(|| Reading {
-            monotonic_ns: 1_000,
-            unix_ns: 10,
-        });
+        let clock = Clock::with_source(|| Reading { monotonic_ns: 1_000, unix_ns: 10 });
         assert_eq!(clock.unix(5), UnixNanos(0));
         assert_eq!(clock.unix(2_000), UnixNanos(1_010));
     }
@@ -134,13 +110,7 @@ mod tests {
     fn the_system_clock_agrees_with_std() {
         let clock = Clock::system();
         let converted = clock.unix(read(ClockId::CLOCK_MONOTONIC)).0;
-        let std = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_nanos() as u64;
-        assert!(
-            std.abs_diff(converted) < 50_000_000,
-            "{converted} against {std}"
-        );
+        let std = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        assert!(std.abs_diff(converted) < 50_000_000, "{converted} against {std}");
     }
 }

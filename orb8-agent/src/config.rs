@@ -132,9 +132,7 @@ impl Config {
     pub fn in_process() -> Result<Self, ConfigErrors> {
         [settings::LISTEN, settings::ADMIN_LISTEN, settings::SOCKET]
             .into_iter()
-            .fold(RawConfig::default(), |raw, listener| {
-                raw.with(listener, settings::OFF)
-            })
+            .fold(RawConfig::default(), |raw, listener| raw.with(listener, settings::OFF))
             .load(&Environment::of_machine())
     }
 

@@ -28,10 +28,7 @@ impl OwnCost {
             .ok()
             .and_then(|text| resident_pages(&text))
             .unwrap_or(0);
-        Self {
-            cpu_ns,
-            rss_bytes: rss_pages * page_size(),
-        }
+        Self { cpu_ns, rss_bytes: rss_pages * page_size() }
     }
 }
 

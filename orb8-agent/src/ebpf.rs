@@ -13,11 +13,10 @@ mod ticks;
 
 pub use features::{Feature, Features};
 pub use flow::{
-    AttachedTo, Drained, DrainedPart, FILTER_PRIORITY, FlowObject, FlowOptions, LinkKind, RingReader,
+    AttachedTo, Drained, DrainedPart, FILTER_PRIORITY, FlowObject, FlowOptions, LinkKind,
+    RingReader,
 };
 pub use ticks::Ticks;
-
-
 
 /// The `flow` object, built by `cargo xtask probes`.
 pub static FLOW_OBJECT: &[u8] = aya::include_bytes_aligned!("ebpf/objects/flow.bpf.o");

@@ -30,12 +30,7 @@ impl Embedded {
         let agent = prepared.start(&config).await?;
         let shutdown = CancellationToken::new();
         let tasks = api.run(&shutdown);
-        Ok(Self {
-            agent,
-            channel,
-            shutdown,
-            tasks,
-        })
+        Ok(Self { agent, channel, shutdown, tasks })
     }
 
     /// Answers as the daemon does.
@@ -46,12 +41,7 @@ impl Embedded {
 
     /// Detaches, and ends every stream.
     pub async fn shutdown(self) {
-        let Self {
-            agent,
-            channel,
-            shutdown,
-            mut tasks,
-        } = self;
+        let Self { agent, channel, shutdown, mut tasks } = self;
         drop(channel);
         agent.stop().await;
         shutdown.cancel();

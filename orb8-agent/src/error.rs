@@ -99,10 +99,7 @@ pub enum AgentError {
 impl AgentError {
     /// Wraps an I/O error with what was attempted: `io("read /etc/orb8/agent.toml")`.
     pub fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            action: format!("cannot {}", action.into()),
-            source,
-        }
+        move |source| Self::Io { action: format!("cannot {}", action.into()), source }
     }
 
     /// Wraps a loader or kernel error with what was attempted.
@@ -160,9 +157,7 @@ mod tests {
             "missing privileges: CAP_BPF, CAP_NET_ADMIN; run it as root"
         );
         assert_eq!(AgentError::Config(ConfigErrors::default()).exit_code(), 64);
-        let nothing = AgentError::NothingToRun {
-            reasons: vec!["flow: no BPF".into()],
-        };
+        let nothing = AgentError::NothingToRun { reasons: vec!["flow: no BPF".into()] };
         assert_eq!(nothing.exit_code(), 1);
     }
 
@@ -171,14 +166,8 @@ mod tests {
         let error = AgentError::io("read /a")(io::Error::other("no such device"));
         assert_eq!(chain(&error), "cannot read /a: no such device");
         let address = "127.0.0.1:9090".parse().unwrap();
-        let in_use = AgentError::AddressInUse {
-            address,
-            setting: "listen",
-        };
+        let in_use = AgentError::AddressInUse { address, setting: "listen" };
         let text = chain(&in_use);
-        assert!(
-            text.contains("127.0.0.1:9090") && text.contains("--listen"),
-            "{text}"
-        );
+        assert!(text.contains("127.0.0.1:9090") && text.contains("--listen"), "{text}");
     }
 }

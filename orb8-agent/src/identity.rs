@@ -50,11 +50,7 @@ impl Workload {
     /// Returns the container's name, else its short id.
     #[must_use]
     pub fn container_label(&self) -> Option<&str> {
-        let short = || {
-            self.container_id
-                .as_deref()
-                .map(|id| id.get(..SHORT_ID).unwrap_or(id))
-        };
+        let short = || self.container_id.as_deref().map(|id| id.get(..SHORT_ID).unwrap_or(id));
         self.container.as_deref().or_else(short)
     }
 }

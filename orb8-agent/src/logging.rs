@@ -10,9 +10,7 @@ use crate::config::{LogConfig, LogFormat};
 pub fn install(config: &LogConfig) {
     // The filter was validated with the settings.
     let filter = EnvFilter::new(&config.filter);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     match config.format {
         LogFormat::Text => {
             let has_colors = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -25,11 +25,7 @@ fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| {
         // Help and version are no errors; printing can only fail where nobody reads.
         let _ = error.print();
-        std::process::exit(if error.use_stderr() {
-            EXIT_USAGE.into()
-        } else {
-            0
-        })
+        std::process::exit(if error.use_stderr() { EXIT_USAGE.into() } else { 0 })
     });
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -124,26 +124,14 @@ struct Snapshot {
 
 impl Snapshot {
     fn rings<T>(&self, value: impl Fn(&crate::status::RingStatus) -> T) -> Vec<(&'static str, T)> {
-        self.status
-            .rings
-            .iter()
-            .map(|ring| (ring.probe, value(ring)))
-            .collect()
+        self.status.rings.iter().map(|ring| (ring.probe, value(ring))).collect()
     }
 
     fn sources(&self) -> Vec<(&'static str, f64)> {
         let up = |state: &SourceState| {
-            if *state == SourceState::Running {
-                1.0
-            } else {
-                0.0
-            }
+            if *state == SourceState::Running { 1.0 } else { 0.0 }
         };
-        self.status
-            .sources
-            .iter()
-            .map(|source| (source.name, up(&source.state)))
-            .collect()
+        self.status.sources.iter().map(|source| (source.name, up(&source.state))).collect()
     }
 }
 
@@ -185,15 +173,8 @@ impl Collector for AgentCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (status, totals) = (self.board.read(), lock(&self.pipeline).totals());
         let accounting = Accounting::new(&status.kernel_counters, &totals);
-        let snapshot = Snapshot {
-            status,
-            totals,
-            accounting,
-            own: OwnCost::read(),
-        };
-        METRICS
-            .iter()
-            .try_for_each(|metric| metric.encode(&snapshot, &mut encoder))
+        let snapshot = Snapshot { status, totals, accounting, own: OwnCost::read() };
+        METRICS.iter().try_for_each(|metric| metric.encode(&snapshot, &mut encoder))
     }
 }
 
@@ -243,9 +224,7 @@ pub fn markdown() -> String {
             MetricType::Counter => "counter",
             _ => "gauge",
         };
-        let label = metric
-            .label
-            .map_or_else(|| "–".to_owned(), |label| format!("`{label}`"));
+        let label = metric.label.map_or_else(|| "–".to_owned(), |label| format!("`{label}`"));
         // Writing to a String cannot fail.
         let _ = writeln!(
             table,

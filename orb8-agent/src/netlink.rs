@@ -57,8 +57,7 @@ impl Network {
     /// # Errors
     /// [`AgentError::Io`] when there is no netlink.
     pub fn open() -> Result<Self, AgentError> {
-        let groups =
-            [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         let (connection, handle, messages) =
             new_multicast_connection(&groups).map_err(AgentError::io("open a netlink socket"))?;
         let connection = AbortOnDropHandle::new(tokio::spawn(connection));

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
-use crate::event::{Event, FlowSample, Loss, Payload, UnixNanos};
+use crate::event::{Event, FlowSample, Loss, Payload, SampleKind, UnixNanos};
 use crate::identity::{Resolver, ResolverConfig};
 use crate::store::{
     Added, Change, EndReason, Ended, FlowStore, InterfaceNames, Owner, Page, Query, Totals,
@@ -81,12 +81,8 @@ impl Pipeline {
     #[must_use]
     pub fn new(config: &Config, addresses: LocalAddresses) -> Self {
         let files = ResolverConfig::new(config.cgroup_root.clone());
-        let mount = Environment::of_machine()
-            .cgroup_mount
-            .or(config.cgroup_root.clone());
-        let own_cgroup = mount
-            .as_deref()
-            .and_then(|mount: &Path| own_cgroup_id(mount));
+        let mount = Environment::of_machine().cgroup_mount.or(config.cgroup_root.clone());
+        let own_cgroup = mount.as_deref().and_then(|mount: &Path| own_cgroup_id(mount));
         Self {
             identity: Resolver::new(files),
             self_traffic: SelfTraffic::new(addresses, own_cgroup),
@@ -154,10 +150,7 @@ impl Pipeline {
         let counted = self.store.counted();
         PipelineTotals {
             events: self.events,
-            in_flows: Count {
-                packets: counted.packets,
-                bytes: counted.bytes,
-            },
+            in_flows: Count { packets: counted.packets, bytes: counted.bytes },
             duplicate: self.duplicate,
             waiting: self.waiting,
             evicted: self.store.evicted(),
@@ -176,12 +169,7 @@ impl Pipeline {
     }
 
     fn ingest_at(&mut self, batch: &mut Vec<Event>, now: Instant) {
-        for Event {
-            time,
-            subject: _,
-            payload,
-        } in batch.drain(..)
-        {
+        for Event { time, subject: _, payload } in batch.drain(..) {
             self.events += 1;
             match payload {
                 Payload::Flow(sample) => self.take(time, sample, now),
@@ -209,29 +197,19 @@ impl Pipeline {
     fn count(&mut self, time: UnixNanos, sample: &FlowSample, now: Instant) {
         let subject = self.identity.resolve(sample.cgroup_id, now);
         let self_traffic = self.self_traffic.includes(sample, subject.as_deref());
-        let (change, flow) = self.store.apply(
-            sample,
-            Owner {
-                subject,
-                self_traffic,
-            },
-            now,
-        );
-        let step = match change {
-            Change::New => Some(FlowStep::New),
-            Change::Updated => Some(FlowStep::Update),
-            Change::Unchanged => None,
+        let (change, flow) = self.store.apply(sample, Owner { subject, self_traffic }, now);
+        let step = match (change, sample.kind) {
+            (Change::New, _) => Some(FlowStep::New),
+            (Change::Updated, _) => Some(FlowStep::Update),
+            (Change::Unchanged, SampleKind::Fin) => Some(FlowStep::Closing(EndReason::Fin)),
+            (Change::Unchanged, SampleKind::Rst) => Some(FlowStep::Closing(EndReason::Rst)),
+            (Change::Unchanged, SampleKind::Counted | SampleKind::New) => None,
         };
         if let Some(step) = step.filter(|_| self.hub.is_wanted()) {
             let flow = flow.clone();
             let row = self.store.row(flow);
             let (packets, bytes) = (sample.packets, sample.bytes);
-            let happened = Happened::Flow {
-                step,
-                row,
-                packets,
-                bytes,
-            };
+            let happened = Happened::Flow { step, row, packets, bytes };
             self.hub.push(StreamItem { time, happened });
         }
         self.tell_ended();
@@ -250,29 +228,17 @@ impl Pipeline {
             };
             let step = FlowStep::End(reason);
             let Added { packets, bytes } = added;
-            let happened = Happened::Flow {
-                step,
-                row,
-                packets,
-                bytes,
-            };
+            let happened = Happened::Flow { step, row, packets, bytes };
             self.hub.push(StreamItem { time, happened });
         }
     }
 
     fn tell_loss(&mut self, time: UnixNanos, loss: Loss) {
-        let Loss {
-            packets,
-            bytes,
-            moments,
-        } = loss;
+        let Loss { packets, bytes, moments } = loss;
         let kernel = (packets > 0 || bytes > 0).then_some(Lost::Kernel { packets, bytes });
         let ring = (moments > 0).then_some(Lost::Ring { events: moments });
         for lost in [kernel, ring].into_iter().flatten() {
-            self.hub.push(StreamItem {
-                time,
-                happened: Happened::Lost(lost),
-            });
+            self.hub.push(StreamItem { time, happened: Happened::Lost(lost) });
         }
     }
 }

@@ -60,10 +60,7 @@ impl Preflight {
         if self.missing.is_empty() {
             return Ok(());
         }
-        Err(AgentError::MissingPrivileges {
-            missing: self.missing.clone(),
-            remedy: remedy(),
-        })
+        Err(AgentError::MissingPrivileges { missing: self.missing.clone(), remedy: remedy() })
     }
 
     /// The table.
@@ -72,12 +69,7 @@ impl Preflight {
         let mut checks = vec![self.kernel_check(), self.capability_check()];
         checks.push(self.memory_lock_check());
         checks.push(cgroup_check(cgroup_root));
-        checks.extend(
-            self.features
-                .rows()
-                .iter()
-                .map(|feature| self.feature_check(feature)),
-        );
+        checks.extend(self.features.rows().iter().map(|feature| self.feature_check(feature)));
         checks
     }
 
@@ -99,12 +91,7 @@ impl Preflight {
     fn capability_check(&self) -> Check {
         if self.missing.is_empty() {
             let detail = "what loading and attaching need is there".to_owned();
-            return Check {
-                name: "capabilities",
-                state: CheckState::Ok,
-                detail,
-                remedy: None,
-            };
+            return Check { name: "capabilities", state: CheckState::Ok, detail, remedy: None };
         }
         Check {
             name: "capabilities",
@@ -128,32 +115,20 @@ impl Preflight {
                     remedy: None,
                 };
             }
-            (MemoryLock::Limited(bytes), false) => (
-                CheckState::Ok,
-                format!("{bytes} bytes; this kernel does not charge maps to it"),
-            ),
-            (MemoryLock::Limited(bytes), true) => (
-                CheckState::Absent,
-                format!("{bytes} bytes, and this kernel charges maps to it"),
-            ),
+            (MemoryLock::Limited(bytes), false) => {
+                (CheckState::Ok, format!("{bytes} bytes; this kernel does not charge maps to it"))
+            }
+            (MemoryLock::Limited(bytes), true) => {
+                (CheckState::Absent, format!("{bytes} bytes, and this kernel charges maps to it"))
+            }
         };
         let remedy = (state == CheckState::Absent)
             .then(|| "grant CAP_SYS_RESOURCE or raise the limit (ulimit -l unlimited)".to_owned());
-        Check {
-            name: "locked memory",
-            state,
-            detail,
-            remedy,
-        }
+        Check { name: "locked memory", state, detail, remedy }
     }
 
     fn feature_check(&self, feature: &Feature) -> Check {
-        let Feature {
-            name,
-            present,
-            purpose,
-            since,
-        } = feature;
+        let Feature { name, present, purpose, since } = feature;
         let (state, detail, remedy) = if *present {
             (CheckState::Ok, (*purpose).to_owned(), None)
         } else if !self.missing.is_empty() {
@@ -163,12 +138,7 @@ impl Preflight {
             let remedy = format!("stock kernels have it since {since}");
             (CheckState::Absent, (*purpose).to_owned(), Some(remedy))
         };
-        Check {
-            name,
-            state,
-            detail,
-            remedy,
-        }
+        Check { name, state, detail, remedy }
     }
 }
 
@@ -180,11 +150,8 @@ pub fn run() -> Vec<Check> {
 }
 
 /// What loading and attaching need: programs and maps, their tracing kind, and network hooks.
-const NEEDED: [Capability; 3] = [
-    Capability::CAP_BPF,
-    Capability::CAP_PERFMON,
-    Capability::CAP_NET_ADMIN,
-];
+const NEEDED: [Capability; 3] =
+    [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
 
 fn missing_capabilities() -> Vec<String> {
     let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
@@ -234,10 +201,5 @@ fn cgroup_check(cgroup_root: Option<&Path>) -> Check {
             Some("mount -t cgroup2 none /sys/fs/cgroup, or set --cgroup-root".to_owned()),
         ),
     };
-    Check {
-        name: "cgroup v2",
-        state,
-        detail,
-        remedy,
-    }
+    Check { name: "cgroup v2", state, detail, remedy }
 }

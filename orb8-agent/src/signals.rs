@@ -12,10 +12,8 @@ use crate::error::AgentError;
 /// The system refuses to tell signals.
 pub fn shutdown() -> Result<CancellationToken, AgentError> {
     let listen = |kind| signal(kind).map_err(AgentError::io("listen for signals"));
-    let (mut terminate, mut interrupt) = (
-        listen(SignalKind::terminate())?,
-        listen(SignalKind::interrupt())?,
-    );
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let token = CancellationToken::new();
     let cancel = token.clone();
     tokio::spawn(async move {

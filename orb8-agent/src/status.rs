@@ -20,17 +20,11 @@ struct Shared {
 impl StatusBoard {
     /// Changes the status in place.
     pub fn update(&self, change: impl FnOnce(&mut EngineStatus)) {
-        let mut status = self
-            .0
-            .status
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut status = self.0.status.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut status);
         // Under the lock, so that of two changes the later one is told last.
         let is_ready = status.is_ready();
-        self.0
-            .ready
-            .send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready);
+        self.0.ready.send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready);
     }
 
     /// Returns a copy.
@@ -82,9 +76,7 @@ impl EngineStatus {
     /// and metrics.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.sources
-            .iter()
-            .any(|source| source.state == SourceState::Running)
+        self.sources.iter().any(|source| source.state == SourceState::Running)
     }
 
     /// Returns why the agent is not ready, one line each; nothing when it is.
@@ -93,13 +85,10 @@ impl EngineStatus {
         if self.is_ready() {
             return Vec::new();
         }
-        let reasons = self
-            .sources
-            .iter()
-            .filter_map(|source| match &source.state {
-                SourceState::Running => None,
-                SourceState::Skipped { reason } => Some(format!("{}: {reason}", source.name)),
-            });
+        let reasons = self.sources.iter().filter_map(|source| match &source.state {
+            SourceState::Running => None,
+            SourceState::Skipped { reason } => Some(format!("{}: {reason}", source.name)),
+        });
         let reasons: Vec<String> = reasons.collect();
         if reasons.is_empty() {
             return vec!["sources are starting".to_owned()];
@@ -233,10 +222,7 @@ mod tests {
     use super::*;
 
     fn with(state: SourceState) -> Vec<SourceStatus> {
-        vec![SourceStatus {
-            name: "flow",
-            state,
-        }]
+        vec![SourceStatus { name: "flow", state }]
     }
 
     #[test]
@@ -247,10 +233,7 @@ mod tests {
         board.update(|status| status.map_bytes = 1);
         let reason = "no BPF".to_owned();
         board.update(|status| status.sources = with(SourceState::Skipped { reason }));
-        assert!(
-            !ready.has_changed().unwrap(),
-            "a number and a reason change nothing"
-        );
+        assert!(!ready.has_changed().unwrap(), "a number and a reason change nothing");
         assert_eq!(board.read().not_ready(), ["flow: no BPF"]);
 
         board.update(|status| status.sources = with(SourceState::Running));

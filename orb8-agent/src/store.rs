@@ -132,9 +132,7 @@ impl FlowStore {
     pub fn apply(&mut self, sample: &FlowSample, owner: Owner, now: Instant) -> (Change, &Flow) {
         self.counted.packets += sample.packets;
         self.counted.bytes += sample.bytes;
-        let known = self
-            .find(&sample.key)
-            .filter(|at| !self.is_reused(*at, sample));
+        let known = self.find(&sample.key).filter(|at| !self.is_reused(*at, sample));
         let (change, at) = match known {
             Some(at) if sample.kind == SampleKind::Counted => (Change::Updated, at),
             Some(at) => (Change::Unchanged, at),
@@ -230,22 +228,13 @@ impl FlowStore {
         let slot = Slot::new(Flow::new(sample), self.millis(now));
         let at = self.slab.insert(slot);
         let hash = self.hash(&sample.key);
-        let Self {
-            index,
-            slab,
-            hasher,
-            ..
-        } = self;
+        let Self { index, slab, hasher, .. } = self;
         index.insert_unique(hash, at, |at| hash_with(hasher, &slab[*at].flow.key));
         at
     }
 
     fn make_room(&mut self) {
-        if let Some(at) = self
-            .slab
-            .oldest(State::Ended)
-            .or(self.slab.oldest(State::Closing))
-        {
+        if let Some(at) = self.slab.oldest(State::Ended).or(self.slab.oldest(State::Closing)) {
             self.retire(at);
         } else if let Some(at) = self.slab.oldest(State::Live) {
             let flow = self.remove(at);

@@ -19,11 +19,7 @@ struct PerSignal {
 }
 
 const FOLDERS: [PerSignal; 5] = [
-    PerSignal {
-        folder: "orb8-common/src",
-        ending: ".rs",
-        others: &["lib", "packet"],
-    },
+    PerSignal { folder: "orb8-common/src", ending: ".rs", others: &["lib", "packet"] },
     PerSignal {
         folder: "orb8-probes/src/bin",
         ending: ".rs",
@@ -36,24 +32,13 @@ const FOLDERS: [PerSignal; 5] = [
         // The service.
         others: &["agent"],
     },
-    PerSignal {
-        folder: "orb8-agent/src/sources",
-        ending: ".rs",
-        others: &[],
-    },
-    PerSignal {
-        folder: "orb8-agent/src/ebpf/objects",
-        ending: ".bpf.o",
-        others: &[],
-    },
+    PerSignal { folder: "orb8-agent/src/sources", ending: ".rs", others: &[] },
+    PerSignal { folder: "orb8-agent/src/ebpf/objects", ending: ".bpf.o", others: &[] },
 ];
 
 fn root() -> PathBuf {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    crate_folder
-        .parent()
-        .expect("the crate lies in a folder")
-        .to_owned()
+    crate_folder.parent().expect("the crate lies in a folder").to_owned()
 }
 
 /// Whether the rest of the checkout is there; a packaged crate is alone.
@@ -66,10 +51,7 @@ fn is_checkout() -> bool {
 }
 
 fn names() -> Names {
-    sources::NAMES
-        .iter()
-        .map(|name| (*name).to_owned())
-        .collect()
+    sources::NAMES.iter().map(|name| (*name).to_owned()).collect()
 }
 
 #[test]
@@ -77,12 +59,7 @@ fn every_folder_has_a_file_per_signal_and_no_other() {
     if !is_checkout() {
         return;
     }
-    for PerSignal {
-        folder,
-        ending,
-        others,
-    } in FOLDERS
-    {
+    for PerSignal { folder, ending, others } in FOLDERS {
         let files = fs::read_dir(root().join(folder)).unwrap_or_else(|error| {
             panic!("{folder}: {error}");
         });
@@ -104,10 +81,7 @@ fn every_signal_has_its_own_object_embedded() {
             "flow" => ebpf::FLOW_OBJECT,
             other => panic!("which embedded object is {other}'s? add its row here"),
         };
-        let path = format!(
-            "{}/src/ebpf/objects/{name}.bpf.o",
-            env!("CARGO_MANIFEST_DIR")
-        );
+        let path = format!("{}/src/ebpf/objects/{name}.bpf.o", env!("CARGO_MANIFEST_DIR"));
         assert!(fs::read(path).unwrap() == embedded, "{name}");
     }
 }
@@ -121,14 +95,8 @@ fn every_signal_is_declared_rebuilt_and_generated() {
     let (common, probes) = (read("orb8-common/src/lib.rs"), read("xtask/src/probes.rs"));
     let api = orb8_proto::FILE_DESCRIPTOR_SET;
     for name in sources::NAMES {
-        assert!(
-            common.contains(&format!("pub mod {name};")),
-            "orb8-common: {name}"
-        );
-        assert!(
-            probes.contains(&format!("bin: \"{name}\"")),
-            "cargo xtask probes: {name}"
-        );
+        assert!(common.contains(&format!("pub mod {name};")), "orb8-common: {name}");
+        assert!(probes.contains(&format!("bin: \"{name}\"")), "cargo xtask probes: {name}");
         let path = format!("orb8/v1/{name}.proto");
         let is_generated = api.windows(path.len()).any(|part| part == path.as_bytes());
         assert!(is_generated, "cargo xtask codegen: {path}");

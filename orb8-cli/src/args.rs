@@ -42,13 +42,7 @@ answers, `trace` and `flows` run the engine themselves, which needs root or capa
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GlobalArgs {
     /// The agent: HOST:PORT, http(s)://HOST:PORT or unix:/PATH
-    #[arg(
-        long,
-        global = true,
-        env = "ORB8_AGENT",
-        value_name = "ADDRESS",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, env = "ORB8_AGENT", value_name = "ADDRESS", hide_env_values = true)]
     #[arg(value_parser = Target::parse, help_heading = CONNECTION)]
     pub(crate) agent: Option<Target>,
 
@@ -81,13 +75,7 @@ pub(crate) struct GlobalArgs {
     pub(crate) timeout: Duration,
 
     /// How results are printed; json has one object per line, yaml one document per object
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_name = "FORMAT",
-        default_value = "table"
-    )]
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
     #[arg(value_enum, hide_possible_values = false, help_heading = OUTPUT)]
     pub(crate) output: OutputFormat,
 
@@ -267,11 +255,7 @@ pub(crate) struct ShowArgs {
 
 impl FlowsArgs {
     pub(crate) fn sort_by(&self) -> SortBy {
-        if self.last.is_some() {
-            SortBy::LastSeen
-        } else {
-            find(SortBy::WORDS, &self.sort)
-        }
+        if self.last.is_some() { SortBy::LastSeen } else { find(SortBy::WORDS, &self.sort) }
     }
 
     pub(crate) fn limit(&self) -> u32 {
@@ -281,27 +265,16 @@ impl FlowsArgs {
 
 impl TraceArgs {
     pub(crate) fn kinds(&self) -> Vec<i32> {
-        self.event
-            .iter()
-            .map(|word| find(EventKind::WORDS, word).into())
-            .collect()
+        self.event.iter().map(|word| find(EventKind::WORDS, word).into()).collect()
     }
 }
 
 fn sort_words() -> clap::builder::PossibleValuesParser {
-    SortBy::WORDS
-        .iter()
-        .map(|(_, word)| *word)
-        .collect::<Vec<_>>()
-        .into()
+    SortBy::WORDS.iter().map(|(_, word)| *word).collect::<Vec<_>>().into()
 }
 
 fn event_words() -> clap::builder::PossibleValuesParser {
-    EventKind::WORDS
-        .iter()
-        .map(|(_, word)| *word)
-        .collect::<Vec<_>>()
-        .into()
+    EventKind::WORDS.iter().map(|(_, word)| *word).collect::<Vec<_>>().into()
 }
 
 /// The words come from the same table that the parser accepts; the default is "unspecified".

@@ -22,9 +22,9 @@ pub(crate) async fn run(cli: Cli, console: &mut Console) -> Result<Exit, CliErro
     let exit = match command {
         Command::Status(args) => status::run(&global, &args, console).await,
         Command::Flows(args) => flows::run(&global, &args, console).await,
-        Command::Trace {
-            signal: Signal::Network(args),
-        } => trace::run(&global, &args, console).await,
+        Command::Trace { signal: Signal::Network(args) } => {
+            trace::run(&global, &args, console).await
+        }
         Command::Diagnose => diagnose::run(&global, console).await,
         Command::Completions { shell } => completions(shell, console),
         Command::Version => version(Shape::of(global.output), console),
@@ -55,15 +55,9 @@ impl Shape {
 
 /// Begins a table of flows. A wide one does not care for the terminal's width.
 fn table(view: View, show: &ShowArgs, console: &Console) -> Table {
-    let format = Format {
-        numeric: show.numeric,
-        time_zone: console.time_zone.clone(),
-    };
+    let format = Format { numeric: show.numeric, time_zone: console.time_zone.clone() };
     let wide = matches!(view, View::FlowsWide | View::EventsWide);
-    let room = console
-        .terminal
-        .filter(|_| !wide)
-        .map(|terminal| terminal.width);
+    let room = console.terminal.filter(|_| !wide).map(|terminal| terminal.width);
     Table::new(view, format, room, console.colors)
 }
 
@@ -79,13 +73,8 @@ fn version(shape: Shape, console: &mut Console) -> Result<Exit, CliError> {
     match shape {
         Shape::Human { .. } => writeln!(console.out, "orb8 {VERSION}")?,
         Shape::Machine(machine) => {
-            machine.write(
-                &mut console.out,
-                &VersionObject {
-                    r#type: "version",
-                    version: VERSION,
-                },
-            )?;
+            machine
+                .write(&mut console.out, &VersionObject { r#type: "version", version: VERSION })?;
         }
     }
     Ok(Exit::Success)

@@ -31,10 +31,7 @@ const MAX_ANSWER: usize = 256 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// `host:port`, `http://…` or `https://…`; `tls` is `None` where the flags decide.
-    Tcp {
-        authority: String,
-        tls: Option<bool>,
-    },
+    Tcp { authority: String, tls: Option<bool> },
     /// A socket of this machine.
     Unix(PathBuf),
 }
@@ -43,15 +40,9 @@ impl Target {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let wrong =
             || "give HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:/PATH".to_owned();
-        let unix = text
-            .strip_prefix("unix://")
-            .or_else(|| text.strip_prefix("unix:"));
+        let unix = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:"));
         if let Some(path) = unix.or_else(|| text.starts_with('/').then_some(text)) {
-            return if path.starts_with('/') {
-                Ok(Self::Unix(path.into()))
-            } else {
-                Err(wrong())
-            };
+            return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(wrong()) };
         }
         let (tls, rest) = match text.split_once("://") {
             Some(("http", rest)) => (Some(false), rest),
@@ -64,9 +55,7 @@ impl Target {
             Ok(address) => format!("[{address}]"),
             Err(_) => rest.to_owned(),
         };
-        let uri = format!("http://{rest}/")
-            .parse::<Uri>()
-            .map_err(|_| wrong())?;
+        let uri = format!("http://{rest}/").parse::<Uri>().map_err(|_| wrong())?;
         let colon = rest.rsplit(']').next().is_some_and(|end| end.contains(':'));
         let bad_port = colon && uri.port_u16().is_none();
         if uri.path() != "/" || uri.host().is_none_or(str::is_empty) || bad_port {
@@ -86,9 +75,7 @@ impl Target {
             Self::Unix(path) => {
                 Endpoint::from_shared(format!("unix://{}", path.display())).map_err(wrong)
             }
-            Self::Tcp {
-                tls: Some(false), ..
-            } if wants_tls => Err(CliError::Usage(
+            Self::Tcp { tls: Some(false), .. } if wants_tls => Err(CliError::Usage(
                 "--tls-ca and --tls-cert need an https:// agent, this one is http://".to_owned(),
             )),
             Self::Tcp { authority, tls } => {
@@ -110,18 +97,9 @@ impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp {
-                authority,
-                tls: None,
-            } => f.write_str(authority),
-            Self::Tcp {
-                authority,
-                tls: Some(false),
-            } => write!(f, "http://{authority}"),
-            Self::Tcp {
-                authority,
-                tls: Some(true),
-            } => write!(f, "https://{authority}"),
+            Self::Tcp { authority, tls: None } => f.write_str(authority),
+            Self::Tcp { authority, tls: Some(false) } => write!(f, "http://{authority}"),
+            Self::Tcp { authority, tls: Some(true) } => write!(f, "https://{authority}"),
         }
     }
 }
@@ -188,9 +166,9 @@ impl Connection {
         }
         match fallback {
             Fallback::None(_) => Err(no_agent(&tried)),
-            Fallback::Engine(args) => Self::embed(args, global)
-                .await
-                .map_err(|error| with_refusals(error, &tried)),
+            Fallback::Engine(args) => {
+                Self::embed(args, global).await.map_err(|error| with_refusals(error, &tried))
+            }
         }
     }
 
@@ -209,9 +187,7 @@ impl Connection {
     pub(crate) async fn status(&mut self) -> Result<GetStatusResponse, CliError> {
         let request = self.request(GetStatusRequest {});
         let answer = self.client.get_status(request).await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| self.error(&status))
+        answer.map(tonic::Response::into_inner).map_err(|status| self.error(&status))
     }
 
     /// Wraps what was answered instead of what was asked for.
@@ -255,11 +231,8 @@ impl Connection {
 
     /// Connects and makes sure that it is an agent: others listen on 9090 too.
     async fn local(target: &Target, global: &GlobalArgs) -> Result<Self, Tried> {
-        let failed = |reason: String, refused: bool| Tried {
-            target: target.clone(),
-            reason,
-            refused,
-        };
+        let failed =
+            |reason: String, refused: bool| Tried { target: target.clone(), reason, refused };
         let connect = async {
             let mut connection = Self::named(target, global).await.map_err(|error| {
                 let refused = matches!(error, CliError::NoPermission { .. });
@@ -309,10 +282,7 @@ fn unreachable_agent(target: &Target, error: &tonic::transport::Error) -> CliErr
 fn no_agent(tried: &[Tried]) -> CliError {
     if let Some(refusal) = tried.iter().find(|tried| tried.refused) {
         return CliError::NoPermission {
-            problem: format!(
-                "an agent may be at {}, but not for this user",
-                refusal.target
-            ),
+            problem: format!("an agent may be at {}, but not for this user", refusal.target),
             remedy: "run the command as the agent's user: sudo orb8 …".to_owned(),
         };
     }
@@ -347,10 +317,7 @@ mod tests {
 
     #[test]
     fn targets_have_several_forms() {
-        let tcp = |authority: &str, tls| Target::Tcp {
-            authority: authority.to_owned(),
-            tls,
-        };
+        let tcp = |authority: &str, tls| Target::Tcp { authority: authority.to_owned(), tls };
         for (text, expected) in [
             ("node-1:9090", tcp("node-1:9090", None)),
             ("node-1", tcp("node-1:9090", None)),
@@ -365,16 +332,9 @@ mod tests {
         ] {
             assert_eq!(Target::parse(text), Ok(expected), "{text}");
         }
-        for text in [
-            "",
-            "ftp://a",
-            "unix:a.sock",
-            "http://",
-            "a b",
-            "node-1:",
-            "node-1/path",
-            "a:b",
-        ] {
+        for text in
+            ["", "ftp://a", "unix:a.sock", "http://", "a b", "node-1:", "node-1/path", "a:b"]
+        {
             assert!(Target::parse(text).is_err(), "{text}");
         }
     }

@@ -103,10 +103,7 @@ impl Console {
         if let Some(terminal) = &mut self.terminal
             && let Some((width, height)) = terminal_size::terminal_size_of(io::stdout())
         {
-            *terminal = Terminal {
-                width: width.0,
-                height: height.0,
-            };
+            *terminal = Terminal { width: width.0, height: height.0 };
         }
     }
 

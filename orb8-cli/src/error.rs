@@ -25,10 +25,7 @@ impl Exit {
     /// Every status with what it means, for docs.
     #[cfg(test)]
     pub(crate) const TABLE: [(Self, &'static str); 5] = [
-        (
-            Self::Success,
-            "done; interrupted or out of readers counts as done",
-        ),
+        (Self::Success, "done; interrupted or out of readers counts as done"),
         (Self::Failure, "failed; a failed check of `diagnose`"),
         (Self::Usage, "a flag or setting is wrong"),
         (Self::Unavailable, "no agent answers"),

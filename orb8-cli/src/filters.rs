@@ -58,120 +58,33 @@ macro_rules! port {
 }
 
 const fn flag(name: &'static str, value: &'static str, kind: Kind, help: &'static str) -> Flag {
-    Flag {
-        name,
-        short: None,
-        value,
-        help,
-        kind,
-    }
+    Flag { name, short: None, value, help, kind }
 }
 
 const fn short(flag: Flag, short: char) -> Flag {
-    Flag {
-        short: Some(short),
-        ..flag
-    }
+    Flag { short: Some(short), ..flag }
 }
 
 /// Every filter flag, in the order of help.
 const FLAGS: &[Flag] = &[
-    short(
-        flag(
-            "namespace",
-            "NAME",
-            text!(namespace),
-            "Kubernetes namespace of either end",
-        ),
-        'n',
-    ),
+    short(flag("namespace", "NAME", text!(namespace), "Kubernetes namespace of either end"), 'n'),
     flag("pod", "[NS/]NAME", text!(pod), "Pod of either end"),
-    flag(
-        "container",
-        "NAME",
-        text!(container),
-        "Container of either end, by name or id",
-    ),
+    flag("container", "NAME", text!(container), "Container of either end, by name or id"),
     flag("unit", "NAME", text!(unit), "systemd unit of either end"),
-    flag(
-        "ip",
-        "ADDRESS",
-        text!(ip),
-        "Address or prefix of either end",
-    ),
-    flag(
-        "port",
-        "PORT",
-        port!(port),
-        "Port of either end, by number or name",
-    ),
-    flag(
-        "from-namespace",
-        "NAME",
-        text!(source_namespace),
-        "Namespace of the source",
-    ),
-    flag(
-        "from-pod",
-        "[NS/]NAME",
-        text!(source_pod),
-        "Pod of the source",
-    ),
-    flag(
-        "from-container",
-        "NAME",
-        text!(source_container),
-        "Container of the source",
-    ),
-    flag(
-        "from-ip",
-        "ADDRESS",
-        text!(source_ip),
-        "Address or prefix of the source",
-    ),
-    flag(
-        "from-port",
-        "PORT",
-        port!(source_port),
-        "Port of the source",
-    ),
-    flag(
-        "to-namespace",
-        "NAME",
-        text!(destination_namespace),
-        "Namespace of the destination",
-    ),
-    flag(
-        "to-pod",
-        "[NS/]NAME",
-        text!(destination_pod),
-        "Pod of the destination",
-    ),
-    flag(
-        "to-container",
-        "NAME",
-        text!(destination_container),
-        "Container of the destination",
-    ),
-    flag(
-        "to-ip",
-        "ADDRESS",
-        text!(destination_ip),
-        "Address or prefix of the destination",
-    ),
-    flag(
-        "to-port",
-        "PORT",
-        port!(destination_port),
-        "Port of the destination",
-    ),
+    flag("ip", "ADDRESS", text!(ip), "Address or prefix of either end"),
+    flag("port", "PORT", port!(port), "Port of either end, by number or name"),
+    flag("from-namespace", "NAME", text!(source_namespace), "Namespace of the source"),
+    flag("from-pod", "[NS/]NAME", text!(source_pod), "Pod of the source"),
+    flag("from-container", "NAME", text!(source_container), "Container of the source"),
+    flag("from-ip", "ADDRESS", text!(source_ip), "Address or prefix of the source"),
+    flag("from-port", "PORT", port!(source_port), "Port of the source"),
+    flag("to-namespace", "NAME", text!(destination_namespace), "Namespace of the destination"),
+    flag("to-pod", "[NS/]NAME", text!(destination_pod), "Pod of the destination"),
+    flag("to-container", "NAME", text!(destination_container), "Container of the destination"),
+    flag("to-ip", "ADDRESS", text!(destination_ip), "Address or prefix of the destination"),
+    flag("to-port", "PORT", port!(destination_port), "Port of the destination"),
     flag("protocol", "PROTOCOL", Kind::Protocol, "Protocol"),
-    flag(
-        "direction",
-        "DIRECTION",
-        Kind::Direction,
-        "As seen from this node",
-    ),
+    flag("direction", "DIRECTION", Kind::Direction, "As seen from this node"),
     flag("interface", "NAME", text!(interface), "Interface"),
     short(flag("ipv4", "", Kind::Version(4), "Only IPv4"), '4'),
     short(flag("ipv6", "", Kind::Version(6), "Only IPv6"), '6'),
@@ -189,11 +102,7 @@ impl Args for FilterArgs {
             .default_missing_value("true")
             .help_heading(HEADING)
             .help("Leave out what the next filter matches");
-        FLAGS
-            .iter()
-            .map(Flag::arg)
-            .fold(command, Command::arg)
-            .arg(not)
+        FLAGS.iter().map(Flag::arg).fold(command, Command::arg).arg(not)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -214,11 +123,7 @@ impl FromArgMatches for FilterArgs {
                 occurrence.add_to(&mut include)?;
             }
         }
-        let include = if include == FlowFilter::default() {
-            Vec::new()
-        } else {
-            vec![include]
-        };
+        let include = if include == FlowFilter::default() { Vec::new() } else { vec![include] };
         Ok(Self { include, exclude })
     }
 
@@ -238,10 +143,8 @@ struct Occurrence {
 
 /// Says of each flag, in order, whether a `--not` is right before it.
 fn pair_with_not(matches: &ArgMatches) -> Result<Vec<(Occurrence, bool)>, Error> {
-    let mut occurrences: Vec<Occurrence> = FLAGS
-        .iter()
-        .flat_map(|flag| flag.occurrences(matches))
-        .collect();
+    let mut occurrences: Vec<Occurrence> =
+        FLAGS.iter().flat_map(|flag| flag.occurrences(matches)).collect();
     occurrences.sort_by_key(|occurrence| occurrence.index);
     let mut nots: Vec<usize> = Vec::new();
     if typed(matches, NOT) {
@@ -250,33 +153,22 @@ fn pair_with_not(matches: &ArgMatches) -> Result<Vec<(Occurrence, bool)>, Error>
     nots.reverse();
     let mut paired = Vec::with_capacity(occurrences.len());
     for occurrence in occurrences {
-        let before = nots
-            .iter()
-            .rev()
-            .take_while(|not| **not < occurrence.index)
-            .count();
+        let before = nots.iter().rev().take_while(|not| **not < occurrence.index).count();
         if before > 1 {
-            return Err(usage(
-                "--not negates the next filter: it cannot follow itself",
-            ));
+            return Err(usage("--not negates the next filter: it cannot follow itself"));
         }
         nots.truncate(nots.len() - before);
         paired.push((occurrence, before == 1));
     }
     if !nots.is_empty() {
-        return Err(usage(
-            "--not negates the next filter: there is none after it",
-        ));
+        return Err(usage("--not negates the next filter: there is none after it"));
     }
     Ok(paired)
 }
 
 impl Flag {
     fn arg(&'static self) -> Arg {
-        let arg = Arg::new(self.name)
-            .long(self.name)
-            .help(self.help)
-            .help_heading(HEADING);
+        let arg = Arg::new(self.name).long(self.name).help(self.help).help_heading(HEADING);
         let arg = match self.short {
             Some(short) => arg.short(short),
             None => arg,
@@ -299,23 +191,12 @@ impl Flag {
             return Vec::new();
         }
         let mut indices = matches.indices_of(self.name).into_iter().flatten();
-        let groups = matches
-            .get_occurrences::<String>(self.name)
-            .into_iter()
-            .flatten();
+        let groups = matches.get_occurrences::<String>(self.name).into_iter().flatten();
         groups
             .map(|values| {
                 let values: Vec<String> = values.cloned().collect();
-                let index = indices
-                    .by_ref()
-                    .take(values.len())
-                    .last()
-                    .unwrap_or_default();
-                Occurrence {
-                    flag: self,
-                    values,
-                    index,
-                }
+                let index = indices.by_ref().take(values.len()).last().unwrap_or_default();
+                Occurrence { flag: self, values, index }
             })
             .collect()
     }
@@ -324,9 +205,7 @@ impl Flag {
     fn check(&self, text: &str) -> Result<(), String> {
         let mut filter = FlowFilter::default();
         self.add(text, &mut filter)?;
-        Matcher::new(&[filter], &[])
-            .map(drop)
-            .map_err(|error| error.problem.to_string())
+        Matcher::new(&[filter], &[]).map(drop).map_err(|error| error.problem.to_string())
     }
 
     fn add(&self, text: &str, filter: &mut FlowFilter) -> Result<(), String> {
@@ -343,9 +222,7 @@ impl Flag {
 
 impl Occurrence {
     fn add_to(&self, filter: &mut FlowFilter) -> Result<(), Error> {
-        self.values
-            .iter()
-            .try_for_each(|value| self.flag.add(value, filter).map_err(usage))
+        self.values.iter().try_for_each(|value| self.flag.add(value, filter).map_err(usage))
     }
 }
 
@@ -364,9 +241,7 @@ fn port_numbers(text: &str) -> Result<Vec<u32>, String> {
 fn words<E>(arg: Arg, words: &'static [(E, &'static str)]) -> Arg {
     let words: Vec<&'static str> = words.iter().map(|(_, word)| *word).collect();
     let parser = clap::builder::PossibleValuesParser::new(words);
-    arg.value_delimiter(',')
-        .ignore_case(true)
-        .value_parser(parser)
+    arg.value_delimiter(',').ignore_case(true).value_parser(parser)
 }
 
 fn find<E: Copy>(words: &[(E, &str)], text: &str) -> Result<E, String> {

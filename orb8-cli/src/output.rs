@@ -8,7 +8,7 @@
 //! | `type` | from | what it is |
 //! |---|---|---|
 //! | `flow` | `flows` | a flow: the fields below |
-//! | `flow_new`, `flow_update`, `flow_end` | `trace network` | an event; the flow is in `flow` |
+//! | `flow_new`, `flow_update`, `flow_closing`, `flow_end` | `trace network` | an event; the flow is in `flow` |
 //! | `lost` | both | something is in no flow, or reached nobody |
 //! | `status` | `status` | the agent's state, fields as in `GetStatusResponse` |
 //! | `diagnosis` | `diagnose` | checks, sources and attachment |

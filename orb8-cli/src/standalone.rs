@@ -45,15 +45,10 @@ impl EngineArgs {
         let ours = |name: &str| SETTINGS.iter().any(|setting| setting.env == name);
         let mut variables = process.variables;
         variables.retain(|name, _| ours(name));
-        let environment = Environment {
-            variables,
-            ..Environment::of_machine()
-        };
+        let environment = Environment { variables, ..Environment::of_machine() };
         LISTENERS
             .iter()
-            .fold(self.typed.clone(), |raw, listener| {
-                raw.with(*listener, settings::OFF)
-            })
+            .fold(self.typed.clone(), |raw, listener| raw.with(*listener, settings::OFF))
             .load(&environment)
     }
 }
@@ -92,12 +87,7 @@ impl FromArgMatches for EngineArgs {
             Some(value) => raw.with(*setting, value),
             None => raw,
         };
-        Ok(Self {
-            typed: SETTINGS
-                .iter()
-                .filter(typed)
-                .fold(RawConfig::default(), add),
-        })
+        Ok(Self { typed: SETTINGS.iter().filter(typed).fold(RawConfig::default(), add) })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
@@ -111,13 +101,8 @@ pub(crate) struct Engine(Embedded);
 
 impl Engine {
     pub(crate) async fn start(args: &EngineArgs) -> Result<Self, CliError> {
-        let config = args
-            .config()
-            .map_err(|errors| CliError::Usage(errors.to_string()))?;
-        Embedded::start(config)
-            .await
-            .map(Self)
-            .map_err(CliError::from)
+        let config = args.config().map_err(|errors| CliError::Usage(errors.to_string()))?;
+        Embedded::start(config).await.map(Self).map_err(CliError::from)
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -147,28 +132,15 @@ impl From<AgentError> for CliError {
 
 /// Looks at what the engine needs on this machine.
 pub(crate) fn checks() -> Result<Vec<Check>, CliError> {
-    Ok(orb8_agent::preflight::run()
-        .into_iter()
-        .map(check)
-        .collect())
+    Ok(orb8_agent::preflight::run().into_iter().map(check).collect())
 }
 
 fn check(check: status::Check) -> Check {
-    let status::Check {
-        name,
-        state,
-        detail,
-        remedy,
-    } = check;
+    let status::Check { name, state, detail, remedy } = check;
     let state = match state {
         status::CheckState::Ok => CheckState::Ok,
         status::CheckState::Absent => CheckState::Absent,
         status::CheckState::Failed => CheckState::Failed,
     };
-    Check {
-        name: name.to_owned(),
-        state: state.into(),
-        detail,
-        remedy: remedy.unwrap_or_default(),
-    }
+    Check { name: name.to_owned(), state: state.into(), detail, remedy: remedy.unwrap_or_default() }
 }

@@ -68,27 +68,17 @@ impl Surroundings {
     }
 
     fn terminal(width: u16) -> Self {
-        Self {
-            width: Some(width),
-            ..Self::piped()
-        }
+        Self { width: Some(width), ..Self::piped() }
     }
 
     fn with_local(self, socket: &Path) -> Self {
-        Self {
-            local_agents: vec![format!("unix:{}", socket.display())],
-            ..self
-        }
+        Self { local_agents: vec![format!("unix:{}", socket.display())], ..self }
     }
 
     async fn run(self, line: &str) -> Outcome {
         let (out, err) = (Sink::default(), Sink::default());
         let exit = self.run_to(line, Box::new(out.clone()), err.clone()).await;
-        Outcome {
-            exit,
-            out: out.text(),
-            err: err.text(),
-        }
+        Outcome { exit, out: out.text(), err: err.text() }
     }
 
     async fn run_to(self, line: &str, out: Box<dyn Write + Send>, err: Sink) -> Exit {
@@ -103,9 +93,7 @@ impl Surroundings {
             interrupt: self.interrupt,
             local_agents: self.local_agents,
         };
-        let args = std::iter::once("orb8")
-            .chain(line.split_whitespace())
-            .map(Into::into);
+        let args = std::iter::once("orb8").chain(line.split_whitespace()).map(Into::into);
         crate::run(args, &mut console).await
     }
 }

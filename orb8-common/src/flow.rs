@@ -39,9 +39,7 @@ pub const PROMOTE_PACKETS: u64 = 8;
 pub const CLOSED_PART: u64 = 4;
 
 /// What a flow is: one direction of one 5-tuple, at one observation point. 56 bytes.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FlowKey {
     /// Network order; IPv4 as `::ffff:a.b.c.d`.
@@ -174,7 +172,8 @@ pub struct SocketRecord {
 /// A connected socket's 5-tuple and its own counters. 160 bytes.
 ///
 /// Counters only grow, so the agent takes differences by cookie, and a record that is read twice
-/// is counted once.
+/// is counted once. The order is that of cache lines: the kernel puts a value 8 bytes behind the
+/// start of one, so what is compared is in the first and each direction's counters in one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SocketBody {
@@ -186,26 +185,28 @@ pub struct SocketBody {
     pub local_port: u16,
     /// Host order.
     pub remote_port: u16,
-    /// Interface as last seen.
-    pub ifindex: u32,
-    /// cgroup v2 id of the socket.
-    pub cgroup_id: u64,
-    /// Socket cookie.
-    pub cookie: u64,
-    /// Local to remote.
-    pub egress: SocketCounters,
-    /// Remote to local.
-    pub ingress: SocketCounters,
     /// IP protocol number.
     pub protocol: u8,
     /// IP version of the packets, 4 or 6.
     pub ip_version: u8,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: u16,
+    /// Socket cookie.
+    pub cookie: u64,
+    /// Local to remote.
+    pub egress: SocketCounters,
+    /// cgroup v2 id of the socket.
+    pub cgroup_id: u64,
     /// Packets of both directions that the iterator has handed to the agent.
     pub reported_packets: u64,
     /// Bytes of both directions that the iterator has handed to the agent.
     pub reported_bytes: u64,
+    /// Remote to local.
+    pub ingress: SocketCounters,
+    /// Interface of the packet that made the record.
+    pub ifindex: u32,
+    /// Zero.
+    pub reserved_too: u32,
 }
 
 /// A flow that was not in the active generation: `kind` of a [`Moment`].

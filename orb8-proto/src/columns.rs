@@ -147,11 +147,7 @@ pub fn markdown() -> String {
     for column in TABLE {
         let shown = |view: View| view.columns().iter().any(|shown| shown.name == column.name);
         let header = |wide: View| {
-            if shown(wide) {
-                format!("`{}`", wide.header(column))
-            } else {
-                "–".to_owned()
-            }
+            if shown(wide) { format!("`{}`", wide.header(column)) } else { "–".to_owned() }
         };
         let narrow = shown(View::Flows) || shown(View::Events);
         // Writing to a String cannot fail.
@@ -168,16 +164,8 @@ pub fn markdown() -> String {
     text
 }
 
-const FLOWS: &[&Column] = &[
-    &OWNER,
-    &PROTOCOL,
-    &SOURCE,
-    &DESTINATION,
-    &DIRECTION,
-    &BYTES,
-    &PACKETS,
-    &RATE,
-];
+const FLOWS: &[&Column] =
+    &[&OWNER, &PROTOCOL, &SOURCE, &DESTINATION, &DIRECTION, &BYTES, &PACKETS, &RATE];
 
 const FLOWS_WIDE: &[&Column] = &[
     &OWNER,
@@ -201,17 +189,8 @@ const FLOWS_WIDE: &[&Column] = &[
     &CGROUP,
 ];
 
-const EVENTS: &[&Column] = &[
-    &TIME,
-    &EVENT,
-    &SOURCE,
-    &DESTINATION,
-    &PROTOCOL,
-    &DIRECTION,
-    &BYTES,
-    &PACKETS,
-    &OWNER,
-];
+const EVENTS: &[&Column] =
+    &[&TIME, &EVENT, &SOURCE, &DESTINATION, &PROTOCOL, &DIRECTION, &BYTES, &PACKETS, &OWNER];
 
 const EVENTS_WIDE: &[&Column] = &[
     &TIME,
@@ -276,19 +255,11 @@ const WORDS: Column = Column {
 };
 
 /// An end of the flow: an address is 15 characters at most, a port 5; usually they are fewer.
-const END: Column = Column {
-    width: Width::Flexible(20, Cut::Middle),
-    usual: 16,
-    tone: Tone::Plain,
-    ..WORDS
-};
+const END: Column =
+    Column { width: Width::Flexible(20, Cut::Middle), usual: 16, tone: Tone::Plain, ..WORDS };
 
 /// Numbers, right-aligned.
-const NUMBER: Column = Column {
-    align: Align::Right,
-    tone: Tone::Plain,
-    ..WORDS
-};
+const NUMBER: Column = Column { align: Align::Right, tone: Tone::Plain, ..WORDS };
 
 const TIME: Column = Column {
     name: "time",

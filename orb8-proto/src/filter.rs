@@ -115,10 +115,7 @@ impl Matcher {
     pub fn new(include: &[FlowFilter], exclude: &[FlowFilter]) -> Result<Self, FilterError> {
         let compile =
             |filters: &[FlowFilter]| filters.iter().map(Rule::new).collect::<Result<Vec<_>, _>>();
-        Ok(Self {
-            include: compile(include)?,
-            exclude: compile(exclude)?,
-        })
+        Ok(Self { include: compile(include)?, exclude: compile(exclude)? })
     }
 
     /// Whether the flow is wanted.

@@ -57,10 +57,7 @@ impl Flow {
     /// Whether the flow has ports: TCP, UDP and SCTP do, but not their late fragments.
     #[must_use]
     pub fn has_ports(&self) -> bool {
-        let ported = matches!(
-            self.protocol(),
-            Protocol::Tcp | Protocol::Udp | Protocol::Sctp
-        );
+        let ported = matches!(self.protocol(), Protocol::Tcp | Protocol::Udp | Protocol::Sctp);
         ported && !self.fragment
     }
 }

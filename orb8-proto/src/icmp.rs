@@ -81,10 +81,7 @@ mod tests {
             for icmp in (0..=255).map(|r#type| IcmpType { r#type, code: 0 }) {
                 let name = name(protocol, icmp).unwrap_or("a");
                 assert!(name.len() <= 17, "{name}");
-                assert!(
-                    name.chars().all(|c| c.is_ascii_lowercase() || c == '-'),
-                    "{name}"
-                );
+                assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{name}");
             }
         }
     }

@@ -40,9 +40,7 @@ impl Transport {
 pub fn name(protocol: Protocol, port: u16) -> Option<&'static str> {
     let first = TABLE.partition_point(|row| row.port < port);
     let rows = TABLE[first..].iter().take_while(|row| row.port == port);
-    rows.into_iter()
-        .find(|row| row.transport.carries(protocol))
-        .map(|row| row.name)
+    rows.into_iter().find(|row| row.transport.carries(protocol)).map(|row| row.name)
 }
 
 /// Returns the ports that bear a name, on any transport.
@@ -56,27 +54,15 @@ pub fn numbers(name: &str) -> impl Iterator<Item = u16> {
 }
 
 const fn tcp(port: u16, name: &'static str) -> KnownPort {
-    KnownPort {
-        port,
-        transport: Transport::Tcp,
-        name,
-    }
+    KnownPort { port, transport: Transport::Tcp, name }
 }
 
 const fn udp(port: u16, name: &'static str) -> KnownPort {
-    KnownPort {
-        port,
-        transport: Transport::Udp,
-        name,
-    }
+    KnownPort { port, transport: Transport::Udp, name }
 }
 
 const fn both(port: u16, name: &'static str) -> KnownPort {
-    KnownPort {
-        port,
-        transport: Transport::Both,
-        name,
-    }
+    KnownPort { port, transport: Transport::Both, name }
 }
 
 /// Every port with a name, by port.
@@ -195,14 +181,9 @@ mod tests {
         for row in TABLE {
             assert!(row.name.len() <= 13, "{row:?}");
             assert!(
-                row.name
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+                row.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
             );
-            assert!(
-                row.name.starts_with(|c: char| c.is_ascii_lowercase()),
-                "{row:?}"
-            );
+            assert!(row.name.starts_with(|c: char| c.is_ascii_lowercase()), "{row:?}");
         }
     }
 

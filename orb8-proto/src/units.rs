@@ -117,12 +117,9 @@ mod tests {
 
     #[test]
     fn packets_are_exact_while_they_are_few() {
-        for (value, text) in [
-            (12, "12"),
-            (99_999, "99999"),
-            (850_000, "850K"),
-            (68_000_000, "68.0M"),
-        ] {
+        for (value, text) in
+            [(12, "12"), (99_999, "99999"), (850_000, "850K"), (68_000_000, "68.0M")]
+        {
             assert_eq!(packets(value), text);
         }
     }
@@ -136,12 +133,7 @@ mod tests {
 
     #[test]
     fn counts_are_grouped() {
-        for (value, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (48_201_123, "48,201,123"),
-        ] {
+        for (value, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (48_201_123, "48,201,123")] {
             assert_eq!(count(value), text);
         }
     }

@@ -45,6 +45,7 @@ words! {
     EventKind {
         FlowNew => "new",
         FlowUpdate => "update",
+        FlowClosing => "closing",
         FlowEnd => "end",
         Lost => "lost",
     }

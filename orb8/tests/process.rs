@@ -4,10 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 fn orb8(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orb8"));
-    command
-        .args(args)
-        .env_remove("ORB8_AGENT")
-        .stdin(Stdio::null());
+    command.args(args).env_remove("ORB8_AGENT").stdin(Stdio::null());
     command
 }
 
@@ -19,10 +16,8 @@ fn output(args: &[&str]) -> Output {
 fn results_go_to_stdout_and_nothing_else_does() {
     let output = output(&["version", "-o", "json"]);
     assert_eq!(output.status.code(), Some(0));
-    let expected = format!(
-        "{{\"type\":\"version\",\"version\":\"{}\"}}\n",
-        env!("CARGO_PKG_VERSION")
-    );
+    let expected =
+        format!("{{\"type\":\"version\",\"version\":\"{}\"}}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     assert!(output.stderr.is_empty());
 }
@@ -40,14 +35,8 @@ fn an_agent_that_is_away_is_69() {
     let output = output(&["--agent", "unix:/nonexistent/agent.sock", "flows"]);
     assert_eq!(output.status.code(), Some(69));
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        message.starts_with("error: no agent answers at unix:/nonexistent"),
-        "{message}"
-    );
-    assert!(
-        !message.contains('\x1b'),
-        "no colours where nobody looks: {message:?}"
-    );
+    assert!(message.starts_with("error: no agent answers at unix:/nonexistent"), "{message}");
+    assert!(!message.contains('\x1b'), "no colours where nobody looks: {message:?}");
 }
 
 #[test]
@@ -85,9 +74,7 @@ fn without_privileges_it_says_how_to_get_them() {
     std::fs::copy(env!("CARGO_BIN_EXE_orb8"), &copy).unwrap();
     let mut command = Command::new(&copy);
     command.args(["trace", "network", "--standalone"]);
-    let is_root = std::fs::read_to_string("/proc/self/status")
-        .unwrap()
-        .contains("\nUid:\t0\t");
+    let is_root = std::fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t");
     if is_root {
         command.uid(NOBODY).gid(NOBODY);
     }
@@ -96,14 +83,8 @@ fn without_privileges_it_says_how_to_get_them() {
     let output = output.unwrap();
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(77), "{message}");
-    assert!(
-        message.starts_with("error: missing privileges: CAP_BPF"),
-        "{message}"
-    );
-    assert!(
-        message.contains("sudo") && message.contains("sudo setcap cap_bpf"),
-        "{message}"
-    );
+    assert!(message.starts_with("error: missing privileges: CAP_BPF"), "{message}");
+    assert!(message.contains("sudo") && message.contains("sudo setcap cap_bpf"), "{message}");
     assert!(!message.contains("panicked"), "{message}");
 }
 
@@ -117,9 +98,5 @@ fn a_closed_pipe_ends_it_quietly() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
-    assert!(
-        output.stderr.is_empty(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -84,14 +84,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     workspace::run(
         Command::new("cargo")
             .current_dir(workspace::root())
-            .args([
-                "build",
-                "--release",
-                "--package",
-                "xtask",
-                "--package",
-                "orb8-agent",
-            ])
+            .args(["build", "--release", "--package", "xtask", "--package", "orb8-agent"])
             .args(["--features", "xtask/bench"]),
     )?;
     let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());

@@ -52,24 +52,9 @@ const STEPS: [Step; 12] = [
         "",
         Fails,
     ),
-    step(
-        "codegen",
-        &["cargo", "xtask", "codegen", "--check"],
-        "",
-        Fails,
-    ),
-    step(
-        "probes-lint",
-        &["cargo", "xtask", "probes", "--lint"],
-        "",
-        REQUIRE_BPF,
-    ),
-    step(
-        "probes",
-        &["cargo", "xtask", "probes", "--check"],
-        "",
-        REQUIRE_BPF,
-    ),
+    step("codegen", &["cargo", "xtask", "codegen", "--check"], "", Fails),
+    step("probes-lint", &["cargo", "xtask", "probes", "--lint"], "", REQUIRE_BPF),
+    step("probes", &["cargo", "xtask", "probes", "--check"], "", REQUIRE_BPF),
     step("fuzz-fmt", &["cargo", "fmt", "--check"], "fuzz", Fails),
     step(
         "fuzz-clippy",
@@ -87,32 +72,14 @@ const STEPS: [Step; 12] = [
         "fuzz",
         Fails,
     ),
-    step(
-        "fuzz",
-        &["cargo", "xtask", "fuzz", "--seconds", "20"],
-        "",
-        Fails,
-    ),
+    step("fuzz", &["cargo", "xtask", "fuzz", "--seconds", "20"], "", Fails),
     step(
         "deny",
-        &[
-            "cargo",
-            "deny",
-            "--all-features",
-            "check",
-            "bans",
-            "licenses",
-            "sources",
-        ],
+        &["cargo", "deny", "--all-features", "check", "bans", "licenses", "sources"],
         "",
         SkipsWithout("deny"),
     ),
-    step(
-        "vm-test",
-        &["cargo", "xtask", "vm-test", "--oldest-newest"],
-        "",
-        REQUIRE_VM,
-    ),
+    step("vm-test", &["cargo", "xtask", "vm-test", "--oldest-newest"], "", REQUIRE_VM),
     // Last, so that its summaries close the log.
     step("test", TEST, "", Fails),
 ];
@@ -129,12 +96,7 @@ const fn step(
     within: &'static str,
     unavailable: Unavailability,
 ) -> Step {
-    Step {
-        name,
-        command,
-        within,
-        unavailable,
-    }
+    Step { name, command, within, unavailable }
 }
 
 #[derive(clap::Args)]
@@ -185,10 +147,7 @@ fn choose(names: &[String]) -> Result<Vec<&'static Step>> {
         return Ok(TABLE.iter().collect());
     }
     let find = |name: &String| TABLE.iter().find(|step| step.name == name);
-    names
-        .iter()
-        .map(|name| find(name).with_context(|| format!("no step `{name}`")))
-        .collect()
+    names.iter().map(|name| find(name).with_context(|| format!("no step `{name}`"))).collect()
 }
 
 enum Outcome {
@@ -199,11 +158,7 @@ enum Outcome {
 impl Step {
     fn shown(&self) -> String {
         let command = self.command.join(" ");
-        if self.within.is_empty() {
-            command
-        } else {
-            format!("cd {} && {command}", self.within)
-        }
+        if self.within.is_empty() { command } else { format!("cd {} && {command}", self.within) }
     }
 
     fn run(&self) -> Result<Outcome> {
@@ -220,18 +175,13 @@ impl Step {
         for name in REQUIRE_VARIABLES {
             command.env_remove(name);
         }
-        let status = command
-            .status()
-            .with_context(|| format!("running {}", self.shown()))?;
+        let status = command.status().with_context(|| format!("running {}", self.shown()))?;
         match status.code() {
             Some(0) => Ok(Outcome::Passed),
             Some(code)
                 if code == i32::from(Unavailable::EXIT_CODE) && !self.unavailable.fails() =>
             {
-                println!(
-                    "SKIPPED {}: the lines above say what cannot be had",
-                    self.name
-                );
+                println!("SKIPPED {}: the lines above say what cannot be had", self.name);
                 Ok(Outcome::Skipped)
             }
             _ => bail!("step `{}` failed ({status}): {}", self.name, self.shown()),
@@ -257,9 +207,7 @@ impl Unavailability {
 
 fn rustup_has_rust_src() -> bool {
     let mut rustup = Command::new("rustup");
-    rustup
-        .args(["component", "add", "rust-src"])
-        .current_dir(root());
+    rustup.args(["component", "add", "rust-src"]).current_dir(root());
     rustup.output().is_ok_and(|output| output.status.success())
 }
 

@@ -27,11 +27,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
         let path = generated.join(&name);
         if check {
             let found = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-            ensure!(
-                found == content,
-                "{} is stale: run `cargo xtask codegen`",
-                path.display()
-            );
+            ensure!(found == content, "{} is stale: run `cargo xtask codegen`", path.display());
         } else {
             fs::create_dir_all(&generated)?;
             fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;

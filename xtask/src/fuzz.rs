@@ -24,18 +24,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut fuzz = Command::new("cargo");
-    fuzz.args([
-        "run",
-        "--quiet",
-        "--no-default-features",
-        "--bin",
-        "bounded",
-    ])
-    // Most of what it needs is there already.
-    .arg("--target-dir")
-    .arg(root().join("target"))
-    .args(["--", "--seconds", &args.seconds.to_string()])
-    .current_dir(root().join("fuzz"));
+    fuzz.args(["run", "--quiet", "--no-default-features", "--bin", "bounded"])
+        // Most of what it needs is there already.
+        .arg("--target-dir")
+        .arg(root().join("target"))
+        .args(["--", "--seconds", &args.seconds.to_string()])
+        .current_dir(root().join("fuzz"));
     if let Some(input) = &args.input {
         fuzz.arg("--input").arg(std::path::absolute(input)?);
     }

@@ -56,11 +56,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(if error.is::<Unavailable>() {
-                Unavailable::EXIT_CODE
-            } else {
-                1
-            })
+            ExitCode::from(if error.is::<Unavailable>() { Unavailable::EXIT_CODE } else { 1 })
         }
     }
 }

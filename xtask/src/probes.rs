@@ -33,15 +33,9 @@ struct Object {
 }
 
 const OBJECTS: [Object; 2] = [
-    Object {
-        bin: "flow",
-        path: "orb8-agent/src/ebpf/objects/flow.bpf.o",
-    },
+    Object { bin: "flow", path: "orb8-agent/src/ebpf/objects/flow.bpf.o" },
     // For kernel tests and `cargo xtask bench`; the agent itself does not embed it.
-    Object {
-        bin: "bench",
-        path: "orb8-agent/tests/objects/bench.bpf.o",
-    },
+    Object { bin: "bench", path: "orb8-agent/tests/objects/bench.bpf.o" },
 ];
 
 #[derive(clap::Args)]
@@ -58,22 +52,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let Args {
-        check,
-        lint,
-        toolchain_dir,
-    } = args;
+    let Args { check, lint, toolchain_dir } = args;
     let toolchain = Toolchain::prepare(toolchain_dir)?;
     if lint {
         return self::lint(&toolchain);
     }
     let target = target_dir(check)?;
     let built = build(&toolchain, target.path(), check)?;
-    if check {
-        compare(&built)
-    } else {
-        install(&built)
-    }
+    if check { compare(&built) } else { install(&built) }
 }
 
 /// What belongs at one checked-in path.
@@ -120,10 +106,7 @@ fn build(toolchain: &Toolchain, target: &Path, locked: bool) -> Result<Vec<Artif
         artifacts.push(Artifact { path, content });
     }
     let digest = sources::digest(root())?;
-    artifacts.push(Artifact {
-        path: sources::RECORD,
-        content: format!("{digest}\n").into(),
-    });
+    artifacts.push(Artifact { path: sources::RECORD, content: format!("{digest}\n").into() });
     Ok(artifacts)
 }
 
@@ -143,15 +126,9 @@ fn compare(artifacts: &[Artifact]) -> Result<()> {
         match fs::read(root().join(path)) {
             Ok(found) if found == *content => println!("same: {path}"),
             Ok(found) => {
-                let at = found
-                    .iter()
-                    .zip(content)
-                    .take_while(|(a, b)| a == b)
-                    .count();
+                let at = found.iter().zip(content).take_while(|(a, b)| a == b).count();
                 let (was, is) = (found.len(), content.len());
-                stale.push(format!(
-                    "{path}: differs at byte {at} ({was} bytes, built {is})"
-                ));
+                stale.push(format!("{path}: differs at byte {at} ({was} bytes, built {is})"));
             }
             Err(error) => stale.push(format!("{path}: {error}")),
         }
@@ -164,10 +141,7 @@ fn compare(artifacts: &[Artifact]) -> Result<()> {
 
 fn lint(toolchain: &Toolchain) -> Result<()> {
     let mut fmt = Command::new("cargo");
-    workspace::run(
-        fmt.args(["fmt", "--check"])
-            .current_dir(root().join(PROBES)),
-    )?;
+    workspace::run(fmt.args(["fmt", "--check"]).current_dir(root().join(PROBES)))?;
     let mut clippy = cargo(toolchain, "clippy")?;
     workspace::run(clippy.args(["--locked", "--bins", "--", "-D", "warnings"]))
 }
@@ -177,14 +151,7 @@ fn cargo(toolchain: &Toolchain, subcommand: &str) -> Result<Command> {
     let mut command = Command::new("cargo");
     command
         .current_dir(root().join(PROBES))
-        .args([
-            subcommand,
-            "--release",
-            "-Z",
-            "build-std=core",
-            "--target",
-            TARGET,
-        ])
+        .args([subcommand, "--release", "-Z", "build-std=core", "--target", TARGET])
         // The pinned compiler is a stable one; `build-std` and `asm_experimental_arch` are not.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("PATH", toolchain.path_with_linker()?)
@@ -231,11 +198,7 @@ pub(crate) fn rustc_wrapper() -> Option<ExitCode> {
     let mut args: Vec<OsString> = args.collect();
     if args.iter().any(|arg| arg == TARGET) {
         let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
-        let name = args
-            .iter()
-            .skip_while(|arg| *arg != "--crate-name")
-            .nth(1)
-            .cloned();
+        let name = args.iter().skip_while(|arg| *arg != "--crate-name").nth(1).cloned();
         let name = name.unwrap_or_default().to_string_lossy().into_owned();
         for arg in &mut args {
             if arg.to_string_lossy().starts_with("metadata=") {

@@ -22,12 +22,8 @@ const KERNELS: [&str; 4] = [
 
 /// Programs that the tests call, and the Debian packages that have them. The guest's own shell
 /// would run its own reduced `ip`, so the host's comes along too.
-const TOOLS: [(&str, &str); 4] = [
-    ("ip", "iproute2"),
-    ("tc", "iproute2"),
-    ("ping", "iputils-ping"),
-    ("sh", "dash"),
-];
+const TOOLS: [(&str, &str); 4] =
+    [("ip", "iproute2"), ("tc", "iproute2"), ("ping", "iputils-ping"), ("sh", "dash")];
 
 /// An emulated machine is ten to twenty times slower than this one.
 const SLOW: [(&str, &str); 2] = [("ORB8_TEST_SCALE", "0.1"), ("ORB8_TEST_LATENCY_MS", "500")];
@@ -41,11 +37,7 @@ const MISSING: i32 = 126;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Kernel to test on, by the start of its version (repeatable) [default: 5.10, 6.1, 6.12, 7]
-    #[arg(
-        long = "kernel",
-        value_name = "VERSION",
-        conflicts_with = "oldest_newest"
-    )]
+    #[arg(long = "kernel", value_name = "VERSION", conflicts_with = "oldest_newest")]
     kernels: Vec<String>,
     /// Test on the oldest and the newest kernel only
     #[arg(long)]
@@ -80,9 +72,7 @@ impl Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !cfg!(target_arch = "x86_64") {
-        bail!(Unavailable(
-            "the VMs are x86-64 and run this host's test binary".into()
-        ));
+        bail!(Unavailable("the VMs are x86-64 and run this host's test binary".into()));
     }
     let test = build_test()?;
     let logs = root().join("target/vm-test");
@@ -102,9 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     thread::scope(|scope| {
         let workers: Vec<_> = (0..args.jobs.get()).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().expect("no panic"))
+        workers.into_iter().try_for_each(|worker| worker.join().expect("no panic"))
     })?;
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !failed.is_empty() {
@@ -132,22 +120,12 @@ fn test_on(kernel: &str, test: &Path, logs: &Path, args: &Args) -> Result<bool> 
 fn build_test() -> Result<PathBuf> {
     let mut build = Command::new("cargo");
     build
-        .args([
-            "test",
-            "--package",
-            "orb8-agent",
-            "--test",
-            "kernel",
-            "--no-run",
-        ])
+        .args(["test", "--package", "orb8-agent", "--test", "kernel", "--no-run"])
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(root())
         .stderr(Stdio::inherit());
     let messages = workspace::output(&mut build)?;
-    messages
-        .lines()
-        .find_map(executable)
-        .context("cargo built no test named `kernel`")
+    messages.lines().find_map(executable).context("cargo built no test named `kernel`")
 }
 
 fn executable(message: &str) -> Option<PathBuf> {
@@ -161,20 +139,12 @@ fn boot(kernel: &str, test: &Path, log: &Path, args: &Args) -> Result<i32> {
     let mut vmtest = Command::new("python3");
     vmtest
         .arg(root().join("xtask/vmtest.py"))
-        .args([
-            "--times",
-            "--smp",
-            "2",
-            "--timeout",
-            &args.timeout.to_string(),
-        ])
+        .args(["--times", "--smp", "2", "--timeout", &args.timeout.to_string()])
         // The test harness is in cargo's place: the package's folder.
         .current_dir(root().join("orb8-agent"));
     for (tool, package) in TOOLS {
         let Some(path) = find(tool) else {
-            bail!(Unavailable(format!(
-                "no `{tool}` here: apt-get install {package}"
-            )));
+            bail!(Unavailable(format!("no `{tool}` here: apt-get install {package}")));
         };
         vmtest.arg("--add").arg(path);
     }
@@ -185,19 +155,10 @@ fn boot(kernel: &str, test: &Path, log: &Path, args: &Args) -> Result<i32> {
     }
     let output = File::create(log)?;
     // The tests take turns anyway; threads that wait for theirs make an emulated machine crawl.
-    vmtest
-        .args([kernel, "--"])
-        .arg(test)
-        .arg("--test-threads=1")
-        .args(&args.args);
-    vmtest
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output);
+    vmtest.args([kernel, "--"]).arg(test).arg("--test-threads=1").args(&args.args);
+    vmtest.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     let status = vmtest.status().map_err(|error| {
-        Unavailable(format!(
-            "python3 does not run ({error}): apt-get install python3"
-        ))
+        Unavailable(format!("python3 does not run ({error}): apt-get install python3"))
     })?;
     let code = status.code().unwrap_or(VM_FAILED);
     if code == MISSING {
@@ -209,9 +170,7 @@ fn boot(kernel: &str, test: &Path, log: &Path, args: &Args) -> Result<i32> {
 /// Prints one line about a kernel, and the whole log where it failed. Returns whether it passed.
 fn report(kernel: &str, code: i32, took: Duration, log: &Path) -> Result<bool> {
     let text = String::from_utf8_lossy(&fs::read(log)?).into_owned();
-    let release = text
-        .split_once(" kernel=")
-        .and_then(|(_, rest)| rest.split(' ').next());
+    let release = text.split_once(" kernel=").and_then(|(_, rest)| rest.split(' ').next());
     let verdict = match code {
         0 => "pass".to_owned(),
         TIMED_OUT => "FAIL (timeout)".to_owned(),
@@ -221,10 +180,7 @@ fn report(kernel: &str, code: i32, took: Duration, log: &Path) -> Result<bool> {
     if code != 0 {
         println!("{text}");
     }
-    let summary = text
-        .lines()
-        .rev()
-        .find(|line| line.starts_with("test result:"));
+    let summary = text.lines().rev().find(|line| line.starts_with("test result:"));
     println!(
         "{kernel:5} {} {verdict} in {:.1} s; {}",
         release.unwrap_or("?"),
@@ -238,8 +194,5 @@ fn report(kernel: &str, code: i32, took: Duration, log: &Path) -> Result<bool> {
 fn find(tool: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(more)
-        .map(|dir| dir.join(tool))
-        .find(|file| file.is_file())
+    std::env::split_paths(&path).chain(more).map(|dir| dir.join(tool)).find(|file| file.is_file())
 }

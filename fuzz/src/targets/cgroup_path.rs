@@ -6,24 +6,11 @@ use orb8_agent::identity;
 pub fn run(data: &[u8]) {
     let path = String::from_utf8_lossy(data);
     let parts = identity::parse(&path);
-    assert_eq!(
-        parts,
-        identity::parse(&format!("//{path}/")),
-        "slashes around {path:?} matter"
-    );
+    assert_eq!(parts, identity::parse(&format!("//{path}/")), "slashes around {path:?} matter");
     let inside = parts.pod_uid.is_some() || parts.container_id.is_some();
-    assert!(
-        !(inside && parts.unit.is_some()),
-        "{path:?} is in a pod or container and in a unit"
-    );
-    for text in [&parts.pod_uid, &parts.container_id, &parts.unit]
-        .into_iter()
-        .flatten()
-    {
-        assert!(
-            !text.is_empty() && !text.contains('/'),
-            "{path:?} gave {text:?}"
-        );
+    assert!(!(inside && parts.unit.is_some()), "{path:?} is in a pod or container and in a unit");
+    for text in [&parts.pod_uid, &parts.container_id, &parts.unit].into_iter().flatten() {
+        assert!(!text.is_empty() && !text.contains('/'), "{path:?} gave {text:?}");
     }
 }
 

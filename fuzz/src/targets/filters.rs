@@ -22,64 +22,25 @@ pub fn run(data: &[u8]) {
         return;
     };
     let exclude = Matcher::new(&[], filters).expect("a filter includes and excludes alike");
-    assert_ne!(
-        include.matches(&flow),
-        exclude.matches(&flow),
-        "{filter:?} over {flow:?}"
-    );
+    assert_ne!(include.matches(&flow), exclude.matches(&flow), "{filter:?} over {flow:?}");
     let both = Matcher::new(filters, filters).expect("a filter includes and excludes alike");
-    assert!(
-        !both.matches(&flow),
-        "excluded, and yet matched: {filter:?} over {flow:?}"
-    );
+    assert!(!both.matches(&flow), "excluded, and yet matched: {filter:?} over {flow:?}");
     let twice = Matcher::new(&[filter.clone(), filter], &[]).expect("compiled before");
-    assert_eq!(
-        include.matches(&flow),
-        twice.matches(&flow),
-        "a filter twice is the filter"
-    );
+    assert_eq!(include.matches(&flow), twice.matches(&flow), "a filter twice is the filter");
 }
 
 /// Filters of every kind of field, each with a flow that has every field.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let text = |texts: &[&str]| {
-        texts
-            .iter()
-            .map(|&text| text.to_owned())
-            .collect::<Vec<_>>()
-    };
+    let text = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
     let filters = [
         FlowFilter::default(),
-        FlowFilter {
-            namespace: text(&["shop", "prod-*"]),
-            ..Default::default()
-        },
-        FlowFilter {
-            pod: text(&["shop/cart-*", "cart", "shop/"]),
-            ..Default::default()
-        },
-        FlowFilter {
-            container: text(&["cart", "0123456789ab"]),
-            ..Default::default()
-        },
-        FlowFilter {
-            ip: text(&["10.0.0.0/8", "fd00::/8", "::1"]),
-            ..Default::default()
-        },
-        FlowFilter {
-            port: vec![53, 8080],
-            source_port: vec![40000],
-            ..Default::default()
-        },
-        FlowFilter {
-            protocol: vec![1, 6],
-            direction: vec![2],
-            ..Default::default()
-        },
-        FlowFilter {
-            destination_ip: text(&["10.2.0.7"]),
-            ..Default::default()
-        },
+        FlowFilter { namespace: text(&["shop", "prod-*"]), ..Default::default() },
+        FlowFilter { pod: text(&["shop/cart-*", "cart", "shop/"]), ..Default::default() },
+        FlowFilter { container: text(&["cart", "0123456789ab"]), ..Default::default() },
+        FlowFilter { ip: text(&["10.0.0.0/8", "fd00::/8", "::1"]), ..Default::default() },
+        FlowFilter { port: vec![53, 8080], source_port: vec![40000], ..Default::default() },
+        FlowFilter { protocol: vec![1, 6], direction: vec![2], ..Default::default() },
+        FlowFilter { destination_ip: text(&["10.2.0.7"]), ..Default::default() },
     ];
     let flow = seed_flow().encode_to_vec();
     let seed = |filter: FlowFilter| {
@@ -100,21 +61,14 @@ fn seed_flow() -> Flow {
         unit: "cart.service".into(),
         ..Default::default()
     };
-    let end = |ip: &[u8], port, workload| Endpoint {
-        ip: ip.to_vec(),
-        port,
-        workload,
-    };
+    let end = |ip: &[u8], port, workload| Endpoint { ip: ip.to_vec(), port, workload };
     Flow {
         source: Some(end(&[10, 1, 0, 9], 40000, Some(workload))),
         destination: Some(end(&[10, 2, 0, 7], 8080, None)),
         protocol: 1,
         ip_protocol: 6,
         direction: 2,
-        interface: Some(Interface {
-            index: 2,
-            name: "eth0".into(),
-        }),
+        interface: Some(Interface { index: 2, name: "eth0".into() }),
         local_end: 1,
         ..Default::default()
     }

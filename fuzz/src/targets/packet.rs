@@ -29,34 +29,18 @@ pub fn run(data: &[u8]) {
     };
     assert!(link.header_len as usize <= packet.len(), "{link:?}");
     assert!(link.vlan < 4096 && link.inner_vlan < 4096, "{link:?}");
-    parse(
-        packet,
-        link,
-        if ethernet {
-            HOOK_INTERFACE
-        } else {
-            HOOK_SOCKET
-        },
-    );
+    parse(packet, link, if ethernet { HOOK_INTERFACE } else { HOOK_SOCKET });
 }
 
 fn parse(packet: &[u8], link: Link, hook: u8) {
-    let place = Place {
-        direction: 1,
-        hook,
-        ifindex: 7,
-        cgroup_id: 11,
-    };
+    let place = Place { direction: 1, hook, ifindex: 7, cgroup_id: 11 };
     let mut key = None;
     let Ok(transport) = parse_ip(packet, link, place, |made| key = Some(made)) else {
         assert_eq!(key, None, "a key without success");
         return;
     };
     let key: FlowKey = key.expect("a key comes with success");
-    assert_eq!(
-        (key.protocol, key.hook, key.direction),
-        (transport.protocol, hook, 1)
-    );
+    assert_eq!((key.protocol, key.hook, key.direction), (transport.protocol, hook, 1));
     assert_eq!((key.ifindex, key.cgroup_id), (7, 11));
     assert_eq!((key.vlan, key.inner_vlan), (link.vlan, link.inner_vlan));
     let ports = (key.source_port, key.destination_port);
@@ -66,22 +50,13 @@ fn parse(packet: &[u8], link: Link, hook: u8) {
     }
     if packet[link.header_len as usize] >> 4 == 4 {
         let mapped = |address: [u8; 16]| address.starts_with(&V4_MAPPED);
-        assert!(
-            mapped(key.source_addr) && mapped(key.destination_addr),
-            "{key:?}"
-        );
+        assert!(mapped(key.source_addr) && mapped(key.destination_addr), "{key:?}");
     }
 }
 
 /// Packets of every kind that the parser knows, each as a frame and as a datagram.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let tcp = [
-        &[0x9c, 0x40, 0x1f, 0x90][..],
-        &[0; 8],
-        &[0x50, 0x12],
-        &[0; 6],
-    ]
-    .concat();
+    let tcp = [&[0x9c, 0x40, 0x1f, 0x90][..], &[0; 8], &[0x50, 0x12], &[0; 6]].concat();
     let udp = [0x9c, 0x40, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4];
     let echo = [8, 0, 0, 0, 0, 1, 0, 1];
     let options = ipv4(0x46, 17, 0, &[&[1, 1, 1, 0], &udp[..]].concat());
@@ -97,36 +72,18 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ipv6(6, &tcp),
         ipv6(17, &udp),
         ipv6(58, &echo),
-        ipv6(
-            0,
-            &[
-                &[60, 0, 1, 4, 0, 0, 0, 0],
-                &[17, 0, 1, 4, 0, 0, 0, 0],
-                &udp[..],
-            ]
-            .concat(),
-        ),
+        ipv6(0, &[&[60, 0, 1, 4, 0, 0, 0, 0], &[17, 0, 1, 4, 0, 0, 0, 0], &udp[..]].concat()),
         ipv6(44, &[&[17, 0, 0, 1, 0, 0, 0, 9], &udp[..]].concat()),
         ipv6(44, &[&[17, 0, 1, 0, 0, 0, 0, 9], &udp[..]].concat()),
         ipv6(51, &[&[6, 4, 0, 0][..], &[0; 20], &tcp].concat()),
-        ipv6(
-            43,
-            &[&[43, 0, 4, 0, 0, 0, 0, 0].repeat(9), &udp[..]].concat(),
-        ),
+        ipv6(43, &[&[43, 0, 4, 0, 0, 0, 0, 0].repeat(9), &udp[..]].concat()),
     ];
-    datagrams
-        .iter()
-        .flat_map(|datagram| frames(datagram))
-        .collect()
+    datagrams.iter().flat_map(|datagram| frames(datagram)).collect()
 }
 
 /// The datagram alone, and behind each kind of link header.
 fn frames(datagram: &[u8]) -> [Vec<u8>; 4] {
-    let ether_type: [u8; 2] = if datagram[0] >> 4 == 4 {
-        [0x08, 0x00]
-    } else {
-        [0x86, 0xdd]
-    };
+    let ether_type: [u8; 2] = if datagram[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
     let tagged =
         |mode: u8, tags: &[u8]| [&[mode][..], &[0x02; 12], tags, &ether_type, datagram].concat();
     [

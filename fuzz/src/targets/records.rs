@@ -56,14 +56,8 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let now = Instant::now();
-        let config = StoreConfig {
-            max_flows: MAX_FLOWS,
-            idle_timeout: Duration::from_secs(60),
-        };
-        let clock = Clock::with_source(|| Reading {
-            monotonic_ns: 1 << 40,
-            unix_ns: 1 << 60,
-        });
+        let config = StoreConfig { max_flows: MAX_FLOWS, idle_timeout: Duration::from_secs(60) };
+        let clock = Clock::with_source(|| Reading { monotonic_ns: 1 << 40, unix_ns: 1 << 60 });
         Self {
             converter: Converter::new(clock),
             store: FlowStore::new(config, now),
@@ -83,10 +77,7 @@ impl Node {
         };
         let refused = self.converter.undecodable() - undecodable;
         let said = batch.len() as u64 + refused + u64::from(drain);
-        assert!(
-            said == 1 || socket.is_ok(),
-            "{record:?} gave {batch:?}, and {refused} refused"
-        );
+        assert!(said == 1 || socket.is_ok(), "{record:?} gave {batch:?}, and {refused} refused");
         self.take(batch);
     }
 
@@ -108,9 +99,7 @@ impl Node {
 
     fn take(&mut self, batch: Vec<Event>) {
         for event in batch {
-            let Payload::Flow(sample) = event.payload else {
-                panic!("{event:?}")
-            };
+            let Payload::Flow(sample) = event.payload else { panic!("{event:?}") };
             self.packets += sample.packets;
             self.bytes += sample.bytes;
             self.store.apply(&sample, Owner::default(), self.now);
@@ -135,11 +124,7 @@ impl Node {
             limit: usize::MAX,
         };
         let held = self.store.query(&query, &InterfaceNames::default());
-        assert!(
-            held.rows.len() <= MAX_FLOWS as usize,
-            "{} flows",
-            held.rows.len()
-        );
+        assert!(held.rows.len() <= MAX_FLOWS as usize, "{} flows", held.rows.len());
         let (retired, evicted) = (self.store.retired(), self.store.evicted());
         let packets: u64 = held.rows.iter().map(|row| row.flow.packets).sum();
         let bytes: u64 = held.rows.iter().map(|row| row.flow.bytes).sum();
@@ -157,12 +142,7 @@ fn read_flow(record: &[u8]) -> Option<(FlowKey, FlowStats)> {
 }
 
 fn is_credible(body: &SocketBody) -> bool {
-    let counts = [
-        body.egress.packets,
-        body.egress.bytes,
-        body.ingress.packets,
-        body.ingress.bytes,
-    ];
+    let counts = [body.egress.packets, body.egress.bytes, body.ingress.packets, body.ingress.bytes];
     counts.into_iter().all(|count| count < MAX_COUNT)
 }
 
@@ -192,14 +172,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let others: Vec<u8> = (0..6).flat_map(|port| record(FLOW, other(port))).collect();
     vec![
         [&life[..], &life].concat(),
-        [
-            opened,
-            moment(MOMENT_RST, 0x04),
-            cycle.clone(),
-            flow(1),
-            idle,
-        ]
-        .concat(),
+        [opened, moment(MOMENT_RST, 0x04), cycle.clone(), flow(1), idle].concat(),
         [moment(MOMENT_OVERFLOW, 0x10), pressure, overflowed, cycle].concat(),
         [&others[..], &closed, &others].concat(),
         life,
@@ -229,21 +202,12 @@ fn key() -> FlowKey {
 }
 
 fn other(source_port: u16) -> Vec<u8> {
-    let key = FlowKey {
-        source_port,
-        ..key()
-    };
+    let key = FlowKey { source_port, ..key() };
     [key.as_bytes(), stats(2).as_bytes()].concat()
 }
 
 fn stats(packets: u64) -> FlowStats {
-    FlowStats {
-        packets,
-        bytes: packets * 100,
-        cookie: 5,
-        cgroup_id: 7,
-        ..Default::default()
-    }
+    FlowStats { packets, bytes: packets * 100, cookie: 5, cgroup_id: 7, ..Default::default() }
 }
 
 fn moment(kind: u8, tcp_flags: u8) -> Moment {
@@ -262,11 +226,7 @@ fn moment(kind: u8, tcp_flags: u8) -> Moment {
 }
 
 fn socket(packets: u64) -> SocketBody {
-    let counters = SocketCounters {
-        packets,
-        bytes: packets * 100,
-        ..Default::default()
-    };
+    let counters = SocketCounters { packets, bytes: packets * 100, ..Default::default() };
     SocketBody {
         local_addr: [1; 16],
         remote_addr: [2; 16],
@@ -279,7 +239,8 @@ fn socket(packets: u64) -> SocketBody {
         ingress: counters,
         protocol: 6,
         ip_version: 6,
-        reserved: [0; 6],
+        reserved: 0,
+        reserved_too: 0,
         reported_packets: 0,
         reported_bytes: 0,
     }

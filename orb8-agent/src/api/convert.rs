@@ -27,17 +27,11 @@ pub(super) struct Converter {
 
 impl Converter {
     pub(super) fn new(node_name: Arc<str>, board: &StatusBoard) -> Self {
-        Self {
-            node_name,
-            interfaces: board.interfaces(),
-        }
+        Self { node_name, interfaces: board.interfaces() }
     }
 
     pub(super) fn flow(&self, row: &FlowRow) -> v1::Flow {
-        let view = FlowView {
-            flow: &row.flow,
-            interfaces: &self.interfaces,
-        };
+        let view = FlowView { flow: &row.flow, interfaces: &self.interfaces };
         let flow = &row.flow;
         let key = &flow.key;
         v1::Flow {
@@ -90,26 +84,18 @@ impl Converter {
             ..v1::StreamEventsResponse::default()
         };
         match &item.happened {
-            Happened::Flow {
-                step,
-                row,
-                packets,
-                bytes,
-            } => v1::StreamEventsResponse {
+            Happened::Flow { step, row, packets, bytes } => v1::StreamEventsResponse {
                 flow: Some(self.flow(row)),
                 delta_bytes: *bytes,
                 delta_packets: *packets,
                 end_reason: match step {
-                    FlowStep::End(reason) => end_reason(*reason),
+                    FlowStep::End(reason) | FlowStep::Closing(reason) => end_reason(*reason),
                     FlowStep::New | FlowStep::Update => v1::EndReason::Unspecified,
                 }
                 .into(),
                 ..event
             },
-            Happened::Lost(what) => v1::StreamEventsResponse {
-                lost: Some(lost(*what)),
-                ..event
-            },
+            Happened::Lost(what) => v1::StreamEventsResponse { lost: Some(lost(*what)), ..event },
         }
     }
 }
@@ -120,6 +106,7 @@ pub(super) fn kind(item: &StreamItem) -> v1::EventKind {
         Happened::Flow { step, .. } => match step {
             FlowStep::New => v1::EventKind::FlowNew,
             FlowStep::Update => v1::EventKind::FlowUpdate,
+            FlowStep::Closing(_) => v1::EventKind::FlowClosing,
             FlowStep::End(_) => v1::EventKind::FlowEnd,
         },
         Happened::Lost(_) => v1::EventKind::Lost,
@@ -132,12 +119,7 @@ fn lost(lost: Lost) -> v1::Lost {
         Lost::Ring { events } => (v1::LostSource::Ring, events, 0, 0),
         Lost::Subscriber { events } => (v1::LostSource::Subscriber, events, 0, 0),
     };
-    v1::Lost {
-        source: source.into(),
-        events,
-        packets,
-        bytes,
-    }
+    v1::Lost { source: source.into(), events, packets, bytes }
 }
 
 fn end_reason(reason: EndReason) -> v1::EndReason {
@@ -195,15 +177,8 @@ fn workload(workload: &Workload) -> v1::Workload {
 }
 
 pub(super) fn accounting(accounting: &Accounting) -> v1::Accounting {
-    let Accounting {
-        counted,
-        lost,
-        other,
-        malformed,
-        duplicate,
-        evicted,
-        lost_moments,
-    } = *accounting;
+    let Accounting { counted, lost, other, malformed, duplicate, evicted, lost_moments } =
+        *accounting;
     v1::Accounting {
         counted_packets: counted.packets,
         counted_bytes: counted.bytes,
@@ -227,33 +202,15 @@ pub(super) fn source(status: &SourceStatus) -> v1::SourceStatus {
         SourceState::Running => (v1::SourceState::Running, String::new()),
         SourceState::Skipped { reason } => (v1::SourceState::Skipped, reason.clone()),
     };
-    v1::SourceStatus {
-        name: status.name.to_owned(),
-        state: state.into(),
-        reason,
-    }
+    v1::SourceStatus { name: status.name.to_owned(), state: state.into(), reason }
 }
 
 pub(super) fn attachment(attachment: &Attachment) -> v1::Attachment {
-    let Attachment {
-        requested,
-        in_force,
-        reason,
-        cgroup_root,
-        interfaces,
-        socket_storage,
-    } = attachment;
-    let interface = |AttachedInterface {
-                         index,
-                         name,
-                         mechanism,
-                     }: &AttachedInterface| {
+    let Attachment { requested, in_force, reason, cgroup_root, interfaces, socket_storage } =
+        attachment;
+    let interface = |AttachedInterface { index, name, mechanism }: &AttachedInterface| {
         let mechanism = (*mechanism).to_owned();
-        v1::AttachedInterface {
-            index: *index,
-            name: name.clone(),
-            mechanism,
-        }
+        v1::AttachedInterface { index: *index, name: name.clone(), mechanism }
     };
     v1::Attachment {
         requested: (*requested).to_owned(),
@@ -266,12 +223,7 @@ pub(super) fn attachment(attachment: &Attachment) -> v1::Attachment {
 }
 
 pub(super) fn check(check: &Check) -> v1::Check {
-    let Check {
-        name,
-        state,
-        detail,
-        remedy,
-    } = check;
+    let Check { name, state, detail, remedy } = check;
     let state = match state {
         CheckState::Ok => v1::CheckState::Ok,
         CheckState::Absent => v1::CheckState::Absent,
@@ -296,13 +248,7 @@ pub(super) fn cost(own: OwnCost, map_bytes: u64, bpf_run: Option<BpfRun>) -> v1:
 }
 
 pub(super) fn ring(ring: &RingStatus) -> v1::RingStatus {
-    let RingStatus {
-        probe,
-        size_bytes,
-        events,
-        drops,
-        utilization,
-    } = ring;
+    let RingStatus { probe, size_bytes, events, drops, utilization } = ring;
     v1::RingStatus {
         probe: (*probe).to_owned(),
         size_bytes: *size_bytes,

@@ -38,13 +38,7 @@ impl Agent {
         board: StatusBoard,
         shutdown: CancellationToken,
     ) -> Self {
-        Self {
-            pipeline,
-            board,
-            node_name: node_name.into(),
-            started: Instant::now(),
-            shutdown,
-        }
+        Self { pipeline, board, node_name: node_name.into(), started: Instant::now(), shutdown }
     }
 
     fn converter(&self) -> Converter {
@@ -66,10 +60,7 @@ impl Agent {
         } = self.board.read();
         let (totals, problem) = {
             let pipeline = lock(&self.pipeline);
-            (
-                pipeline.totals(),
-                pipeline.identity_problem().map(str::to_owned),
-            )
+            (pipeline.totals(), pipeline.identity_problem().map(str::to_owned))
         };
         let owners = problem.map(|detail| Check {
             name: "owners",
@@ -77,14 +68,7 @@ impl Agent {
             detail,
             remedy: None,
         });
-        let PipelineTotals {
-            events,
-            flows,
-            workloads,
-            pods,
-            subscribers,
-            ..
-        } = totals;
+        let PipelineTotals { events, flows, workloads, pods, subscribers, .. } = totals;
         let accounting = Accounting::new(&kernel_counters, &totals);
         v1::GetStatusResponse {
             node_name: self.node_name.to_string(),
@@ -120,10 +104,7 @@ impl OrbitAgentService for Agent {
         let converter = self.converter();
         let (page, totals) = {
             let pipeline = lock(&self.pipeline);
-            (
-                pipeline.query(&query, &converter.interfaces),
-                pipeline.totals(),
-            )
+            (pipeline.query(&query, &converter.interfaces), pipeline.totals())
         };
         let accounting = Accounting::new(&self.board.read().kernel_counters, &totals);
         Ok(Response::new(v1::QueryFlowsResponse {
@@ -165,9 +146,7 @@ fn query(request: &v1::QueryFlowsRequest) -> Result<Query, Status> {
         Ok(v1::SortBy::Rate) => SortKey::Rate,
         Err(_) => {
             let sort = request.sort_by;
-            return Err(Status::invalid_argument(format!(
-                "sort_by: {sort} is none of its values"
-            )));
+            return Err(Status::invalid_argument(format!("sort_by: {sort} is none of its values")));
         }
     };
     Ok(Query {
@@ -210,9 +189,5 @@ fn health(sources: &[crate::status::SourceStatus], accounting: &Accounting) -> v
     // Nothing runs while the agent starts.
     let is_missing = sources.is_empty() || sources.iter().any(|source| is_skipped(&source.state));
     let has_lost = accounting.lost.packets > 0 || accounting.lost_moments > 0;
-    if is_missing || has_lost {
-        v1::Health::Degraded
-    } else {
-        v1::Health::Ok
-    }
+    if is_missing || has_lost { v1::Health::Degraded } else { v1::Health::Ok }
 }

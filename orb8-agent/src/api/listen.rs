@@ -43,17 +43,10 @@ pub(super) struct Listeners {
 impl Listeners {
     /// Binds all or none.
     pub(super) async fn bind(config: &ApiConfig) -> Result<Self, AgentError> {
-        let ApiConfig {
-            listen,
-            admin,
-            socket,
-            tls,
-        } = config;
+        let ApiConfig { listen, admin, socket, tls } = config;
         let mut listeners = Self::default();
         if let Some(address) = listen {
-            let server = tls
-                .as_ref()
-                .map_or_else(|| Ok(Server::builder()), tls::server)?;
+            let server = tls.as_ref().map_or_else(|| Ok(Server::builder()), tls::server)?;
             let listener = tcp(*address, "listen").await?;
             listeners.bound.listen = local_address(&listener)?;
             listeners.grpc = Some((server, listener));
@@ -72,24 +65,15 @@ impl Listeners {
 }
 
 fn local_address(listener: &TcpListener) -> Result<Option<SocketAddr>, AgentError> {
-    listener
-        .local_addr()
-        .map(Some)
-        .map_err(AgentError::io("ask for the address listened on"))
+    listener.local_addr().map(Some).map_err(AgentError::io("ask for the address listened on"))
 }
 
 /// Listens on a TCP address. `setting` is what the error tells to change.
 async fn tcp(address: SocketAddr, setting: &'static str) -> Result<TcpListener, AgentError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| match source.kind() {
-            ErrorKind::AddrInUse => AgentError::AddressInUse { address, setting },
-            _ => AgentError::Listen {
-                address,
-                setting,
-                source,
-            },
-        })
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        ErrorKind::AddrInUse => AgentError::AddressInUse { address, setting },
+        _ => AgentError::Listen { address, setting, source },
+    })
 }
 
 /// A unix socket and its file, which goes with it.
@@ -142,13 +126,7 @@ fn bind_in(private: &Path, path: &Path) -> io::Result<UnixSocket> {
     fs::set_permissions(&made, Permissions::from_mode(SOCKET_MODE))?;
     let inode = fs::symlink_metadata(&made)?.ino();
     fs::rename(&made, path)?;
-    Ok(UnixSocket {
-        listener,
-        file: SocketFile {
-            path: path.to_owned(),
-            inode,
-        },
-    })
+    Ok(UnixSocket { listener, file: SocketFile { path: path.to_owned(), inode } })
 }
 
 /// Fails where somebody answers at the path, or where it is something else than a socket.
@@ -167,9 +145,7 @@ async fn refuse_if_taken(path: &Path) -> Result<(), AgentError> {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         // Whoever is too busy to answer is alive.
-        Ok(_) | Err(_) => Err(AgentError::SocketInUse {
-            path: path.to_owned(),
-        }),
+        Ok(_) | Err(_) => Err(AgentError::SocketInUse { path: path.to_owned() }),
     }
 }
 

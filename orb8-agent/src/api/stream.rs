@@ -27,7 +27,7 @@ const RENAME: Duration = Duration::from_secs(1);
 pub(super) struct Selection {
     pub(super) matcher: Matcher,
     pub(super) include_self_traffic: bool,
-    /// All, when empty.
+    /// All but closings, when empty.
     pub(super) kinds: Vec<EventKind>,
     pub(super) past: Past,
     pub(super) follow: bool,
@@ -58,16 +58,19 @@ impl Past {
 
 impl Selection {
     fn wants(&self, item: &StreamItem, converter: &Converter) -> bool {
-        if !self.kinds.is_empty() && !self.kinds.contains(&convert::kind(item)) {
+        let kind = convert::kind(item);
+        let is_wanted = if self.kinds.is_empty() {
+            kind != EventKind::FlowClosing
+        } else {
+            self.kinds.contains(&kind)
+        };
+        if !is_wanted {
             return false;
         }
         let Happened::Flow { row, .. } = &item.happened else {
             return true;
         };
-        let view = FlowView {
-            flow: &row.flow,
-            interfaces: &converter.interfaces,
-        };
+        let view = FlowView { flow: &row.flow, interfaces: &converter.interfaces };
         (self.include_self_traffic || !row.flow.self_traffic)
             && (self.matcher.is_empty() || self.matcher.matches(&view))
     }
@@ -94,11 +97,7 @@ impl EventStream {
         board: StatusBoard,
         shutdown: CancellationToken,
     ) -> Self {
-        let Subscription {
-            recent,
-            receiver,
-            gaps,
-        } = subscription;
+        let Subscription { recent, receiver, gaps } = subscription;
         let Past { last, since } = selection.past;
         let past = recent
             .iter()
@@ -127,25 +126,14 @@ impl EventStream {
         if let Some(next) = batch.items.first().filter(|_| missing > 0) {
             let happened = Happened::Lost(Lost::Subscriber { events: missing });
             // Whatever kinds are wanted: that some are missing is never left out.
-            self.ready.push_back(self.converter.event(&StreamItem {
-                time: next.time,
-                happened,
-            }));
+            self.ready.push_back(self.converter.event(&StreamItem { time: next.time, happened }));
         }
         if self.named.elapsed() >= RENAME {
             self.named = Instant::now();
             self.converter.interfaces = self.board.interfaces();
         }
-        let Self {
-            selection,
-            converter,
-            ready,
-            ..
-        } = self;
-        let wanted = batch
-            .items
-            .iter()
-            .filter(|item| selection.wants(item, converter));
+        let Self { selection, converter, ready, .. } = self;
+        let wanted = batch.items.iter().filter(|item| selection.wants(item, converter));
         ready.extend(wanted.map(|item| converter.event(item)));
     }
 }

@@ -10,11 +10,7 @@ use crate::error::{AgentError, chain};
 
 /// Returns a server that speaks TLS, or mTLS where clients' authorities are given.
 pub(super) fn server(files: &TlsFiles) -> Result<Server, AgentError> {
-    let TlsFiles {
-        certificate,
-        key,
-        client_ca,
-    } = files;
+    let TlsFiles { certificate, key, client_ca } = files;
     let identity = Identity::from_pem(read(certificate, "CERTIFICATE")?, read(key, "PRIVATE KEY")?);
     let mut config = ServerTlsConfig::new().identity(identity);
     if let Some(authorities) = client_ca {
@@ -22,18 +18,12 @@ pub(super) fn server(files: &TlsFiles) -> Result<Server, AgentError> {
     }
     Server::builder()
         .tls_config(config)
-        .map_err(|error| AgentError::Tls {
-            path: certificate.clone(),
-            problem: chain(&error),
-        })
+        .map_err(|error| AgentError::Tls { path: certificate.clone(), problem: chain(&error) })
 }
 
 /// Reads a PEM file that must hold at least one block of the kind.
 fn read(path: &Path, kind: &str) -> Result<Vec<u8>, AgentError> {
-    let refuse = |problem: String| AgentError::Tls {
-        path: path.to_owned(),
-        problem,
-    };
+    let refuse = |problem: String| AgentError::Tls { path: path.to_owned(), problem };
     let text = fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
     let has_block = text.lines().any(|line| {
         line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{kind}-----"))

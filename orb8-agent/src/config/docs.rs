@@ -71,9 +71,7 @@ Other variables that begin with `ORB8_`:
 ";
 
     fn fill(page: &str, name: &str, content: &str) -> String {
-        let begin = page
-            .find(&format!("<!-- begin {name}"))
-            .expect("begin marker");
+        let begin = page.find(&format!("<!-- begin {name}")).expect("begin marker");
         let begin = begin + page[begin..].find("-->").expect("marker's end") + "-->\n".len();
         let end = page.find(&format!("<!-- end {name}")).expect("end marker");
         format!("{}\n{content}\n{}", &page[..begin], &page[end..])
@@ -83,11 +81,7 @@ Other variables that begin with `ORB8_`:
     fn the_page_is_up_to_date() {
         let path = Path::new(PAGE);
         let old = fs::read_to_string(path).unwrap_or_else(|_| EMPTY_PAGE.to_owned());
-        let new = fill(
-            &fill(&old, "settings", &settings_table()),
-            "variables",
-            &variables_table(),
-        );
+        let new = fill(&fill(&old, "settings", &settings_table()), "variables", &variables_table());
         if std::env::var_os("ORB8_BLESS").is_some() {
             fs::write(path, &new).unwrap();
             return;

@@ -35,17 +35,10 @@ impl Environment {
     pub fn of_process() -> Self {
         let variables = std::env::vars_os()
             .map(|(name, value)| {
-                (
-                    name.to_string_lossy().into_owned(),
-                    value.to_string_lossy().into_owned(),
-                )
+                (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
             })
             .collect();
-        Self {
-            variables,
-            default_file: Some(DEFAULT_FILE.into()),
-            ..Self::of_machine()
-        }
+        Self { variables, default_file: Some(DEFAULT_FILE.into()), ..Self::of_machine() }
     }
 
     /// Reads what the machine tells, and neither variables nor files.
@@ -82,9 +75,7 @@ fn is_service_link(name: &str) -> bool {
         || name.split_once("_PORT_").is_some_and(|(_, rest)| {
             let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit());
             digits.len() < rest.len()
-                && ["_TCP", "_UDP", "_SCTP"]
-                    .iter()
-                    .any(|protocol| digits.starts_with(protocol))
+                && ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| digits.starts_with(protocol))
         })
 }
 
@@ -113,16 +104,9 @@ fn cgroup_mount(mountinfo: &str) -> Option<PathBuf> {
 
 /// Undoes mountinfo's octal escapes of blanks and backslashes.
 fn unescape(text: &str) -> PathBuf {
-    let plain = [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ]
-    .iter()
-    .fold(text.to_owned(), |text, (escape, plain)| {
-        text.replace(escape, plain)
-    });
+    let plain = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain));
     Path::new(&plain).to_owned()
 }
 
@@ -142,10 +126,7 @@ mod tests {
         let part = "41 31 0:38 /kubepods /mnt/part rw - cgroup2 cgroup2 rw\n\
                     42 31 0:38 / /mnt/a\\040b rw - cgroup2 cgroup2 rw\n";
         assert_eq!(cgroup_mount(part), Some("/mnt/a b".into()));
-        assert_eq!(
-            cgroup_mount("32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw\n"),
-            None
-        );
+        assert_eq!(cgroup_mount("32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw\n"), None);
         assert_eq!(cgroup_mount("\nnonsense\n - \n"), None);
     }
 
@@ -165,14 +146,8 @@ mod tests {
             "ORB8_PORT_NUMBER",
             "PATH",
         ];
-        let variables = names
-            .iter()
-            .map(|name| ((*name).to_owned(), String::new()))
-            .collect();
-        let environment = Environment {
-            variables,
-            ..Environment::default()
-        };
+        let variables = names.iter().map(|name| ((*name).to_owned(), String::new())).collect();
+        let environment = Environment { variables, ..Environment::default() };
         let unknown: Vec<&str> = environment.unknown_variables().collect();
         assert_eq!(unknown, ["ORB8_LISTENN", "ORB8_PORT_NUMBER"]);
     }

@@ -43,10 +43,7 @@ impl ConfigErrors {
     }
 
     pub(super) fn push(&mut self, at: String, problem: impl Into<String>) {
-        self.0.push(ConfigError {
-            at,
-            problem: problem.into(),
-        });
+        self.0.push(ConfigError { at, problem: problem.into() });
     }
 }
 

@@ -47,17 +47,10 @@ impl RawConfig {
     pub fn load(self, environment: &Environment) -> Result<Config, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         for name in environment.unknown_variables() {
-            errors.push(
-                name.to_owned(),
-                "is no variable of orb8; unset it or correct its name",
-            );
+            errors.push(name.to_owned(), "is no variable of orb8; unset it or correct its name");
         }
         let file = self.read_file(environment, &mut errors);
-        let layers = Layers {
-            flags: self.flags,
-            environment,
-            file,
-        };
+        let layers = Layers { flags: self.flags, environment, file };
         Config::from_layers(&layers, errors)
     }
 
@@ -73,10 +66,7 @@ impl RawConfig {
                 FileValues::default()
             }
             Err(error) => {
-                errors.push(
-                    path.display().to_string(),
-                    format!("cannot be read: {error}"),
-                );
+                errors.push(path.display().to_string(), format!("cannot be read: {error}"));
                 FileValues::default()
             }
         }
@@ -95,10 +85,7 @@ impl Layers<'_> {
     /// Finds what sets the setting, if anything does.
     pub(super) fn find(&self, setting: &Setting) -> Option<(&str, Origin)> {
         let variables = &self.environment.variables;
-        let flag = self
-            .flags
-            .get(setting.name)
-            .map(|value| (value, Origin::Flag));
+        let flag = self.flags.get(setting.name).map(|value| (value, Origin::Flag));
         let ours = || {
             let value = variables.get(setting.env)?;
             Some((value, Origin::Variable(setting.env)))
@@ -130,10 +117,7 @@ impl FileValues {
             Ok(table) => table,
             Err(error) => {
                 let problem = error.to_string();
-                errors.push(
-                    path.display().to_string(),
-                    format!("is no TOML: {}", problem.trim()),
-                );
+                errors.push(path.display().to_string(), format!("is no TOML: {}", problem.trim()));
                 return Self::default();
             }
         };
@@ -151,16 +135,10 @@ impl FileValues {
                 Some(text) => {
                     values.insert(setting.name, text);
                 }
-                None => errors.push(
-                    at(),
-                    "must be a text, a number, a boolean or a list of texts",
-                ),
+                None => errors.push(at(), "must be a text, a number, a boolean or a list of texts"),
             }
         }
-        Self {
-            path: path.to_owned(),
-            values,
-        }
+        Self { path: path.to_owned(), values }
     }
 }
 
@@ -184,14 +162,9 @@ impl Args for RawConfig {
             .value_name("PATH")
             .env(CONFIG_ENV)
             .hide_env_values(true)
-            .help(format!(
-                "TOML file with settings [default: {DEFAULT_FILE}, if it exists]"
-            ))
+            .help(format!("TOML file with settings [default: {DEFAULT_FILE}, if it exists]"))
             .value_parser(clap::value_parser!(PathBuf));
-        SETTINGS
-            .iter()
-            .map(arg_of)
-            .fold(command.arg(config), Command::arg)
+        SETTINGS.iter().map(arg_of).fold(command.arg(config), Command::arg)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -214,9 +187,7 @@ fn arg_of(setting: &'static Setting) -> Arg {
         .help(format!("{}{default}", setting.doc))
         .action(ArgAction::Set);
     if setting.is_switch() {
-        arg.num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
+        arg.num_args(0..=1).require_equals(true).default_missing_value("true")
     } else {
         arg
     }

@@ -49,18 +49,12 @@ impl Reader<'_> {
             self.required(&settings::RING_BUFFER_SIZE, ring_size(page, MAX_RING));
         let drain_interval = self.required(
             &settings::DRAIN_INTERVAL,
-            duration(
-                Duration::from_millis(100)..=Duration::from_secs(60),
-                "from 100ms to 60s",
-            ),
+            duration(Duration::from_millis(100)..=Duration::from_secs(60), "from 100ms to 60s"),
         );
         let max_flows = self.required(&settings::MAX_FLOWS, number(FLOWS));
         let idle_timeout = self.required(
             &settings::FLOW_IDLE_TIMEOUT,
-            duration(
-                Duration::from_secs(1)..=Duration::from_secs(86_400),
-                "from 1s to 24h",
-            ),
+            duration(Duration::from_secs(1)..=Duration::from_secs(86_400), "from 1s to 24h"),
         );
         let recent = self.required(&settings::EVENT_BUFFER, number(0..=1 << 20));
         let backlog = self.required(&settings::SUBSCRIBER_BUFFER, number(1024..=1 << 24));
@@ -79,18 +73,9 @@ impl Reader<'_> {
             flow_table_size: flow_table_size?,
             ring_buffer_size: ring_buffer_size?,
             drain_interval: drain_interval?,
-            store: StoreConfig {
-                max_flows: max_flows?,
-                idle_timeout: idle_timeout?,
-            },
-            hub: HubConfig {
-                recent: recent?,
-                backlog: backlog?,
-            },
-            log: LogConfig {
-                filter: filter?,
-                format: format?,
-            },
+            store: StoreConfig { max_flows: max_flows?, idle_timeout: idle_timeout? },
+            hub: HubConfig { recent: recent?, backlog: backlog? },
+            log: LogConfig { filter: filter?, format: format? },
         })
     }
 
@@ -99,18 +84,11 @@ impl Reader<'_> {
             "" => Err("must not be empty".to_owned()),
             name => Ok(name.to_owned()),
         })?;
-        let found = || {
-            self.layers
-                .environment
-                .host_name
-                .clone()
-                .filter(|name| !name.is_empty())
-        };
+        let found = || self.layers.environment.host_name.clone().filter(|name| !name.is_empty());
         let name = name.or_else(found);
         if name.is_none() {
             let at = settings::NODE_NAME.env.to_owned();
-            self.errors
-                .push(at, "must be set: this machine has no host name");
+            self.errors.push(at, "must be set: this machine has no host name");
         }
         name
     }
@@ -135,12 +113,7 @@ impl Reader<'_> {
                 );
                 None
             }
-            _ => Some(ApiConfig {
-                listen,
-                admin: admin?,
-                socket: socket?,
-                tls,
-            }),
+            _ => Some(ApiConfig { listen, admin: admin?, socket: socket?, tls }),
         }
     }
 
@@ -151,11 +124,9 @@ impl Reader<'_> {
         let client_ca = self.optional(&settings::TLS_CLIENT_CA, path);
         match (certificate?, key?, client_ca?) {
             (None, None, None) => Some(None),
-            (Some(certificate), Some(key), client_ca) => Some(Some(TlsFiles {
-                certificate,
-                key,
-                client_ca,
-            })),
+            (Some(certificate), Some(key), client_ca) => {
+                Some(Some(TlsFiles { certificate, key, client_ca }))
+            }
             (certificate, key, _) => {
                 for (setting, file) in [(settings::TLS_CERT, certificate), (settings::TLS_KEY, key)]
                 {
@@ -204,17 +175,13 @@ impl Reader<'_> {
     ) -> Option<T> {
         parse(text)
             .map_err(|problem| {
-                self.errors
-                    .push(origin.name(setting), format!("{text:?} {problem}"));
+                self.errors.push(origin.name(setting), format!("{text:?} {problem}"));
             })
             .ok()
     }
 
     fn name_of(&self, setting: &Setting) -> String {
-        let origin = self
-            .layers
-            .find(setting)
-            .map_or(Origin::Default, |(_, origin)| origin);
+        let origin = self.layers.find(setting).map_or(Origin::Default, |(_, origin)| origin);
         origin.name(setting)
     }
 }

@@ -55,10 +55,14 @@ pub const OFF: &str = "off";
 pub const OTHER_VARIABLES: &[(&str, &str)] = &[
     ("ORB8_CONFIG", "the settings file, as `--config`"),
     ("ORB8_AGENT", "the agent that `orb8` talks to, as `--agent`"),
-    (
-        "ORB8_BLESS",
-        "rewrites generated documentation in orb8's own tests",
-    ),
+    ("ORB8_BLESS", "rewrites generated documentation in orb8's own tests"),
+    ("ORB8_REQUIRE", "kernel features whose absence fails orb8's own tests"),
+    ("ORB8_TEST_SCALE", "how much traffic orb8's own tests send, 1 for all"),
+    ("ORB8_TEST_LATENCY_MS", "the bound of the latency test, milliseconds"),
+    ("ORB8_TEST_ROLE", "what a child process of orb8's own tests does"),
+    ("ORB8_BPF_TOOLCHAIN", "where `cargo xtask probes` keeps bpf-linker"),
+    ("ORB8_CI_REQUIRE_BPF", "whether CI fails without the BPF toolchain"),
+    ("ORB8_CI_REQUIRE_VM", "whether CI fails without QEMU"),
 ];
 
 // Loopback: without TLS nobody but this machine's users may read its traffic.

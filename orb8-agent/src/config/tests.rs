@@ -18,17 +18,12 @@ fn machine() -> Environment {
 
 fn with_variables(variables: &[(&str, &str)]) -> Environment {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    Environment {
-        variables: variables.iter().map(owned).collect(),
-        ..machine()
-    }
+    Environment { variables: variables.iter().map(owned).collect(), ..machine() }
 }
 
 fn typed(arguments: &[&str]) -> RawConfig {
     let command = RawConfig::augment_args(Command::new("test"));
-    let matches = command
-        .try_get_matches_from([&["test"], arguments].concat())
-        .unwrap();
+    let matches = command.try_get_matches_from([&["test"], arguments].concat()).unwrap();
     RawConfig::from_arg_matches(&matches).unwrap()
 }
 
@@ -41,24 +36,10 @@ fn every_setting_has_every_name_a_valid_default_and_a_doc() {
     let command = RawConfig::augment_args(Command::new("test"));
     let mut names = BTreeSet::new();
     for setting in SETTINGS {
-        assert!(
-            names.insert(setting.name),
-            "{} is there twice",
-            setting.name
-        );
-        assert!(
-            setting.doc.ends_with('.') && !setting.doc.contains('\n'),
-            "{}",
-            setting.name
-        );
-        assert_eq!(
-            setting.env,
-            format!("ORB8_{}", setting.name.to_uppercase().replace('-', "_"))
-        );
-        let arg = command
-            .get_arguments()
-            .find(|arg| arg.get_id() == setting.name)
-            .unwrap();
+        assert!(names.insert(setting.name), "{} is there twice", setting.name);
+        assert!(setting.doc.ends_with('.') && !setting.doc.contains('\n'), "{}", setting.name);
+        assert_eq!(setting.env, format!("ORB8_{}", setting.name.to_uppercase().replace('-', "_")));
+        let arg = command.get_arguments().find(|arg| arg.get_id() == setting.name).unwrap();
         assert_eq!(arg.get_long(), Some(setting.name));
         assert_eq!(arg.get_env().unwrap(), setting.env);
         assert!(arg.get_help().unwrap().to_string().starts_with(setting.doc));
@@ -74,22 +55,14 @@ fn every_setting_has_every_name_a_valid_default_and_a_doc() {
             // Alone they are refused, which names them as well.
             "tls-cert" | "tls-key" | "tls-client-ca" => {
                 for result in [by_flag, by_variable, by_file] {
-                    assert!(
-                        result.unwrap_err().to_string().contains("--tls-"),
-                        "{}",
-                        setting.name
-                    );
+                    assert!(result.unwrap_err().to_string().contains("--tls-"), "{}", setting.name);
                 }
             }
             _ => {
                 let by_flag = by_flag.unwrap();
                 // Consent alone changes nothing; see `clear_text_needs_consent`.
                 if setting.name != "insecure-listen" {
-                    assert_ne!(
-                        by_flag,
-                        RawConfig::default().load(&machine()).unwrap(),
-                        "{value}"
-                    );
+                    assert_ne!(by_flag, RawConfig::default().load(&machine()).unwrap(), "{value}");
                 }
                 assert_eq!(by_variable.unwrap(), by_flag, "{}", setting.env);
                 assert_eq!(by_file.unwrap(), by_flag, "{}", setting.key());
@@ -128,18 +101,9 @@ fn defaults_are_valid() {
     assert_eq!(config.cgroup_root, Some("/sys/fs/cgroup".into()));
     assert_eq!(config.node_name, "host-1");
     assert_eq!(config.drain_interval, Duration::from_secs(1));
-    assert_eq!(
-        config.log,
-        LogConfig {
-            filter: "info".into(),
-            format: LogFormat::Text
-        }
-    );
+    assert_eq!(config.log, LogConfig { filter: "info".into(), format: LogFormat::Text });
     assert!(config.interfaces.selects("anything"));
-    let big_pages = Environment {
-        page_size: 65_536,
-        ..machine()
-    };
+    let big_pages = Environment { page_size: 65_536, ..machine() };
     RawConfig::default().load(&big_pages).unwrap();
 }
 
@@ -158,69 +122,30 @@ fn flags_win_over_environment_over_file_over_fallback() {
     )
     .unwrap();
     let path = file.path().to_str().unwrap();
-    let fallback = [
-        ("ORB8_CONFIG", path),
-        ("NODE_NAME", "fallback"),
-        ("RUST_LOG", "warn"),
-    ];
-    let config = RawConfig::default()
-        .load(&with_variables(&fallback))
-        .unwrap();
-    assert_eq!(
-        (config.node_name.as_str(), config.store.max_flows),
-        ("file", 5000)
-    );
+    let fallback = [("ORB8_CONFIG", path), ("NODE_NAME", "fallback"), ("RUST_LOG", "warn")];
+    let config = RawConfig::default().load(&with_variables(&fallback)).unwrap();
+    assert_eq!((config.node_name.as_str(), config.store.max_flows), ("file", 5000));
     assert_eq!(config.log.filter, "warn");
     assert!(config.interfaces.selects("veth1") && !config.interfaces.selects("lo"));
 
-    let both = [
-        &fallback[..],
-        &[("ORB8_NODE_NAME", "variable"), ("ORB8_LOG", "error")],
-    ]
-    .concat();
+    let both = [&fallback[..], &[("ORB8_NODE_NAME", "variable"), ("ORB8_LOG", "error")]].concat();
     let config = RawConfig::default().load(&with_variables(&both)).unwrap();
-    assert_eq!(
-        (config.node_name.as_str(), config.log.filter.as_str()),
-        ("variable", "error")
-    );
+    assert_eq!((config.node_name.as_str(), config.log.filter.as_str()), ("variable", "error"));
 
-    let config = typed(&["--node-name", "flag"])
-        .load(&with_variables(&both))
-        .unwrap();
+    let config = typed(&["--node-name", "flag"]).load(&with_variables(&both)).unwrap();
     assert_eq!(config.node_name, "flag");
 
     let only = [("NODE_NAME", "fallback")];
-    assert_eq!(
-        RawConfig::default()
-            .load(&with_variables(&only))
-            .unwrap()
-            .node_name,
-        "fallback"
-    );
+    assert_eq!(RawConfig::default().load(&with_variables(&only)).unwrap().node_name, "fallback");
 }
 
 #[test]
 fn every_bad_setting_is_reported_at_once() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(
-        &file,
-        "attach = \"xdp\"\nflow_tabel_size = 1\nmax_flows = 1.5\n",
-    )
-    .unwrap();
-    let variables = [
-        ("ORB8_RING_BUFFER_SIZE", "3MiB"),
-        ("ORB8_LISTENN", "x"),
-        ("PATH", "/bin"),
-    ];
-    let raw = typed(&[
-        "--drain-interval",
-        "5",
-        "--log-format",
-        "xml",
-        "--tls-cert",
-        "/c.pem",
-    ])
-    .with_file(file.path());
+    fs::write(&file, "attach = \"xdp\"\nflow_tabel_size = 1\nmax_flows = 1.5\n").unwrap();
+    let variables = [("ORB8_RING_BUFFER_SIZE", "3MiB"), ("ORB8_LISTENN", "x"), ("PATH", "/bin")];
+    let raw = typed(&["--drain-interval", "5", "--log-format", "xml", "--tls-cert", "/c.pem"])
+        .with_file(file.path());
     let text = errors(raw, &with_variables(&variables));
     let lines: Vec<&str> = text.lines().collect();
     let path = file.path().display();
@@ -246,24 +171,14 @@ fn every_bad_setting_is_reported_at_once() {
 fn clear_text_needs_consent() {
     for address in ["0.0.0.0:9090", "[::]:9090", "10.0.0.1:9090"] {
         let text = errors(typed(&["--listen", address]), &machine());
-        assert!(
-            text.starts_with("--listen: ") && text.contains("--insecure-listen"),
-            "{text}"
-        );
-        for consent in [
-            &["--insecure-listen"][..],
-            &["--tls-cert=/c", "--tls-key=/k"],
-        ] {
-            let config = typed(&[&["--listen", address], consent].concat())
-                .load(&machine())
-                .unwrap();
+        assert!(text.starts_with("--listen: ") && text.contains("--insecure-listen"), "{text}");
+        for consent in [&["--insecure-listen"][..], &["--tls-cert=/c", "--tls-key=/k"]] {
+            let config =
+                typed(&[&["--listen", address], consent].concat()).load(&machine()).unwrap();
             assert_eq!(config.api.listen, Some(address.parse().unwrap()));
         }
     }
-    let text = errors(
-        typed(&["--listen=[::]:9090", "--insecure-listen=false"]),
-        &machine(),
-    );
+    let text = errors(typed(&["--listen=[::]:9090", "--insecure-listen=false"]), &machine());
     assert!(text.contains("not a loopback address"), "{text}");
     typed(&["--listen=127.9.9.9:1"]).load(&machine()).unwrap();
     typed(&["--listen=[::1]:1"]).load(&machine()).unwrap();
@@ -272,14 +187,8 @@ fn clear_text_needs_consent() {
 #[test]
 fn listeners_can_be_off() {
     for off in ["off", ""] {
-        let variables = [
-            ("ORB8_LISTEN", off),
-            ("ORB8_ADMIN_LISTEN", off),
-            ("ORB8_SOCKET", off),
-        ];
-        let config = RawConfig::default()
-            .load(&with_variables(&variables))
-            .unwrap();
+        let variables = [("ORB8_LISTEN", off), ("ORB8_ADMIN_LISTEN", off), ("ORB8_SOCKET", off)];
+        let config = RawConfig::default().load(&with_variables(&variables)).unwrap();
         assert_eq!(config.api, ApiConfig::default());
     }
 }
@@ -288,14 +197,8 @@ fn listeners_can_be_off() {
 fn a_named_file_must_exist_and_the_default_one_need_not() {
     let missing = "/nonexistent/orb8.toml";
     let text = errors(RawConfig::default().with_file(missing), &machine());
-    assert!(
-        text.starts_with("/nonexistent/orb8.toml: cannot be read: "),
-        "{text}"
-    );
-    let environment = Environment {
-        default_file: Some(missing.into()),
-        ..machine()
-    };
+    assert!(text.starts_with("/nonexistent/orb8.toml: cannot be read: "), "{text}");
+    let environment = Environment { default_file: Some(missing.into()), ..machine() };
     RawConfig::default().load(&environment).unwrap();
 
     let broken = tempfile::NamedTempFile::new().unwrap();
@@ -306,15 +209,9 @@ fn a_named_file_must_exist_and_the_default_one_need_not() {
 
 #[test]
 fn a_machine_without_names_and_cgroups_says_what_is_missing() {
-    let bare = Environment {
-        page_size: 4096,
-        ..Environment::default()
-    };
+    let bare = Environment { page_size: 4096, ..Environment::default() };
     let text = errors(RawConfig::default(), &bare);
-    assert_eq!(
-        text,
-        "ORB8_NODE_NAME: must be set: this machine has no host name"
-    );
+    assert_eq!(text, "ORB8_NODE_NAME: must be set: this machine has no host name");
     let config = typed(&["--node-name=n"]).load(&bare).unwrap();
     assert_eq!(config.cgroup_root, None);
 }

@@ -61,11 +61,7 @@ where
 {
     move |text| match text.parse::<T>() {
         Ok(value) if range.contains(&value) => Ok(value),
-        _ => Err(format!(
-            "must be a number from {} to {}",
-            range.start(),
-            range.end()
-        )),
+        _ => Err(format!("must be a number from {} to {}", range.start(), range.end())),
     }
 }
 
@@ -75,9 +71,7 @@ pub(super) fn duration(
 ) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| match with_unit(text, TIME_UNITS).map(Duration::from_millis) {
         Some(value) if range.contains(&value) => Ok(value),
-        _ => Err(format!(
-            "must be a duration {allowed}, such as 1s, 1500ms or 2m"
-        )),
+        _ => Err(format!("must be a duration {allowed}, such as 1s, 1500ms or 2m")),
     }
 }
 
@@ -174,45 +168,21 @@ mod tests {
         assert_eq!(size(65_536, "4096"), None, "less than a page");
         assert_eq!(size(65_536, "64KiB"), Some(65_536));
         assert_eq!(size(4096, "32MiB"), Some(32 << 20));
-        for bad in [
-            "64MiB",
-            "3MiB",
-            "1MB",
-            "1 MiB",
-            "",
-            "0",
-            "-1",
-            "1048577",
-            "99999999999999MiB",
-        ] {
+        for bad in ["64MiB", "3MiB", "1MB", "1 MiB", "", "0", "-1", "1048577", "99999999999999MiB"]
+        {
             assert_eq!(size(4096, bad), None, "{bad}");
         }
         let error = ring_size(65_536, 32 << 20)("4096").unwrap_err();
-        assert!(
-            error.contains("from 65536 (this machine's page size)"),
-            "{error}"
-        );
+        assert!(error.contains("from 65536 (this machine's page size)"), "{error}");
     }
 
     #[test]
     fn durations_need_a_unit() {
-        let parse = duration(
-            Duration::from_millis(100)..=Duration::from_secs(60),
-            "in range",
-        );
+        let parse = duration(Duration::from_millis(100)..=Duration::from_secs(60), "in range");
         assert_eq!(parse("1s"), Ok(Duration::from_secs(1)));
         assert_eq!(parse("100ms"), Ok(Duration::from_millis(100)));
         assert_eq!(parse("1m"), Ok(Duration::from_secs(60)));
-        for bad in [
-            "5",
-            "99ms",
-            "61s",
-            "1h",
-            "s",
-            "1.5s",
-            "1s ",
-            "18446744073709551615h",
-        ] {
+        for bad in ["5", "99ms", "61s", "1h", "s", "1.5s", "1s ", "18446744073709551615h"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -60,12 +60,7 @@ impl Features {
                 "5.10",
                 "owners at the socket hook; without it the interface hook serves",
             ),
-            feature(
-                CLASSIFIER,
-                program(ProgramType::SchedClassifier),
-                "4.1",
-                "the interface hook",
-            ),
+            feature(CLASSIFIER, program(ProgramType::SchedClassifier), "4.1", "the interface hook"),
             feature(
                 TCX,
                 SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok(),

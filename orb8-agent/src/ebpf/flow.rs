@@ -524,13 +524,13 @@ impl FlowObject {
     /// Run time and runs of the loaded programs, where the kernel keeps statistics.
     #[must_use]
     pub fn run_time(&self) -> (u64, u64) {
-        self.ebpf
-            .programs()
-            .filter_map(|(_, program)| program.info().ok())
-            .fold((0, 0), |(ns, runs), info| {
+        self.ebpf.programs().filter_map(|(_, program)| program.info().ok()).fold(
+            (0, 0),
+            |(ns, runs), info| {
                 let run_ns = info.run_time().as_nanos();
                 (ns + u64::try_from(run_ns).unwrap_or(u64::MAX), runs + info.run_count())
-            })
+            },
+        )
     }
 
     fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, EbpfError>

@@ -14,10 +14,8 @@ use super::Runtime;
 const MAX_FILE: u64 = 4 << 20;
 
 /// Where Docker keeps `<id>/config.v2.json`.
-const DOCKER: &[&str] = &[
-    "var/lib/docker/containers",
-    "var/snap/docker/common/var-lib-docker/containers",
-];
+const DOCKER: &[&str] =
+    &["var/lib/docker/containers", "var/snap/docker/common/var-lib-docker/containers"];
 /// Where containerd keeps `<namespace>/<id>/config.json`.
 const CONTAINERD: &[&str] = &[
     "run/containerd/io.containerd.runtime.v2.task",
@@ -52,9 +50,7 @@ impl Names {
             Some(Runtime::Crio) => crio(root, id),
             Some(Runtime::Docker) => docker(root, id),
             Some(Runtime::Podman) => podman(root, id),
-            None => containerd(root, id)
-                .or_else(|| crio(root, id))
-                .or_else(|| docker(root, id)),
+            None => containerd(root, id).or_else(|| crio(root, id)).or_else(|| docker(root, id)),
         };
         found.unwrap_or_default()
     }
@@ -102,37 +98,20 @@ struct Bundle {
 }
 
 fn containerd(root: &Path, id: &str) -> Option<Names> {
-    let namespaces = CONTAINERD
-        .iter()
-        .filter_map(|base| fs::read_dir(root.join(base)).ok());
-    let mut bundles = namespaces
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join(id));
+    let namespaces = CONTAINERD.iter().filter_map(|base| fs::read_dir(root.join(base)).ok());
+    let mut bundles = namespaces.flatten().flatten().map(|entry| entry.path().join(id));
     let mut bundle: Bundle = bundles.find_map(|bundle| read_json(&bundle.join("config.json")))?;
     let names = Names::from_labels(&mut bundle.annotations, &CRI_KEYS);
-    let container = names
-        .container
-        .or_else(|| bundle.annotations.remove(NERDCTL_NAME));
-    Some(Names {
-        container,
-        runtime: Some(Runtime::Containerd),
-        ..names
-    })
+    let container = names.container.or_else(|| bundle.annotations.remove(NERDCTL_NAME));
+    Some(Names { container, runtime: Some(Runtime::Containerd), ..names })
 }
 
 fn crio(root: &Path, id: &str) -> Option<Names> {
-    let file = root
-        .join(CONTAINERS_RUN)
-        .join(id)
-        .join("userdata/config.json");
+    let file = root.join(CONTAINERS_RUN).join(id).join("userdata/config.json");
     let mut bundle: Bundle = read_json(&file)?;
     let names = Names::from_labels(&mut bundle.annotations, &KUBELET_KEYS);
     // Podman keeps its bundles there as well, without a pod.
-    names.pod.is_some().then_some(Names {
-        runtime: Some(Runtime::Crio),
-        ..names
-    })
+    names.pod.is_some().then_some(Names { runtime: Some(Runtime::Crio), ..names })
 }
 
 /// `config.v2.json`.
@@ -156,11 +135,7 @@ fn docker(root: &Path, id: &str) -> Option<Names> {
     let names = Names::from_labels(&mut labels, &KUBELET_KEYS);
     let own_name = || name.map(|name| name.trim_start_matches('/').to_owned());
     let container = names.container.or_else(own_name);
-    Some(Names {
-        container,
-        runtime: Some(Runtime::Docker),
-        ..names
-    })
+    Some(Names { container, runtime: Some(Runtime::Docker), ..names })
 }
 
 #[derive(Deserialize)]
@@ -172,26 +147,16 @@ struct PodmanContainer {
 
 fn podman(root: &Path, id: &str) -> Option<Names> {
     let containers: Vec<PodmanContainer> = read_json(&root.join(CONTAINERS_LIST))?;
-    let container = containers
-        .into_iter()
-        .find(|container| container.id == id)?;
+    let container = containers.into_iter().find(|container| container.id == id)?;
     let name = container.names.into_iter().next();
-    Some(Names {
-        container: name,
-        runtime: Some(Runtime::Podman),
-        ..Names::default()
-    })
+    Some(Names { container: name, runtime: Some(Runtime::Podman), ..Names::default() })
 }
 
 /// Reads a file of bounded size. One that is absent, too large or not what it should be gives
 /// no names.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let mut text = Vec::new();
-    File::open(path)
-        .ok()?
-        .take(MAX_FILE)
-        .read_to_end(&mut text)
-        .ok()?;
+    File::open(path).ok()?.take(MAX_FILE).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
@@ -229,19 +194,9 @@ mod tests {
                 "io.kubernetes.cri.sandbox-namespace":"ml"}}"#,
         );
         let expected = names(Some(("ml", "bert-0")), "trainer", Runtime::Containerd);
-        assert_eq!(
-            Names::look_up(root.path(), Some(Runtime::Containerd), ID),
-            expected
-        );
-        assert_eq!(
-            Names::look_up(root.path(), None, ID),
-            expected,
-            "runtime not in the path"
-        );
-        assert_eq!(
-            Names::look_up(root.path(), Some(Runtime::Docker), ID),
-            Names::default()
-        );
+        assert_eq!(Names::look_up(root.path(), Some(Runtime::Containerd), ID), expected);
+        assert_eq!(Names::look_up(root.path(), None, ID), expected, "runtime not in the path");
+        assert_eq!(Names::look_up(root.path(), Some(Runtime::Docker), ID), Names::default());
     }
 
     #[test]
@@ -253,10 +208,7 @@ mod tests {
             r#"{"annotations":{"nerdctl/name":"redis"}}"#,
         );
         let expected = names(None, "redis", Runtime::Containerd);
-        assert_eq!(
-            Names::look_up(root.path(), Some(Runtime::Containerd), ID),
-            expected
-        );
+        assert_eq!(Names::look_up(root.path(), Some(Runtime::Containerd), ID), expected);
     }
 
     #[test]
@@ -271,10 +223,7 @@ mod tests {
                 "io.kubernetes.pod.namespace":"shop"}}"#,
         );
         let expected = names(Some(("shop", "web-1")), "api", Runtime::Crio);
-        assert_eq!(
-            Names::look_up(root.path(), Some(Runtime::Crio), ID),
-            expected
-        );
+        assert_eq!(Names::look_up(root.path(), Some(Runtime::Crio), ID), expected);
         assert_eq!(Names::look_up(root.path(), None, ID), expected);
     }
 
@@ -282,16 +231,9 @@ mod tests {
     fn docker_names_its_containers_and_the_kubelets() {
         let root = tempfile::tempdir().unwrap();
         let file = "var/lib/docker/containers/ID/config.v2.json";
-        write(
-            root.path(),
-            file,
-            r#"{"Name":"/web","Config":{"Labels":null}}"#,
-        );
+        write(root.path(), file, r#"{"Name":"/web","Config":{"Labels":null}}"#);
         let expected = names(None, "web", Runtime::Docker);
-        assert_eq!(
-            Names::look_up(root.path(), Some(Runtime::Docker), ID),
-            expected
-        );
+        assert_eq!(Names::look_up(root.path(), Some(Runtime::Docker), ID), expected);
         write(
             root.path(),
             file,
@@ -313,10 +255,7 @@ mod tests {
             &format!(r#"[{{"id":"other","names":["x"]}},{{"id":"{ID}","names":["db"]}}]"#),
         );
         let expected = names(None, "db", Runtime::Podman);
-        assert_eq!(
-            Names::look_up(root.path(), Some(Runtime::Podman), ID),
-            expected
-        );
+        assert_eq!(Names::look_up(root.path(), Some(Runtime::Podman), ID), expected);
     }
 
     #[test]
@@ -325,11 +264,7 @@ mod tests {
         let file = "var/lib/docker/containers/ID/config.v2.json";
         for text in ["", "{", "[]", r#"{"Name":5}"#] {
             write(root.path(), file, text);
-            assert_eq!(
-                Names::look_up(root.path(), None, ID),
-                Names::default(),
-                "{text}"
-            );
+            assert_eq!(Names::look_up(root.path(), None, ID), Names::default(), "{text}");
         }
     }
 }

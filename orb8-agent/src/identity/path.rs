@@ -59,25 +59,13 @@ const SHORTEST_ID: usize = 12;
 /// Reads a path below the cgroup v2 root.
 #[must_use]
 pub fn parse(path: &str) -> PathParts {
-    let segments: Vec<&str> = path
-        .split('/')
-        .filter(|segment| !segment.is_empty())
-        .collect();
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let pod = pod(&segments);
     // A pod's containers are below it, or in the same segment: `<slice>:cri-containerd:<id>`.
     let from = pod.as_ref().map_or(0, |(at, _)| *at);
     let (container_id, runtime) = container(&segments[from..]).unzip();
-    let unit = if pod.is_none() && container_id.is_none() {
-        unit(&segments)
-    } else {
-        None
-    };
-    PathParts {
-        pod_uid: pod.map(|(_, uid)| uid),
-        container_id,
-        runtime: runtime.flatten(),
-        unit,
-    }
+    let unit = if pod.is_none() && container_id.is_none() { unit(&segments) } else { None };
+    PathParts { pod_uid: pod.map(|(_, uid)| uid), container_id, runtime: runtime.flatten(), unit }
 }
 
 /// Finds the outermost pod: where it is, and its uid.
@@ -86,14 +74,11 @@ fn pod(segments: &[&str]) -> Option<(usize, String)> {
     for (at, segment) in segments.iter().enumerate() {
         let slice = segment.split(':').next().unwrap_or(segment);
         let uid = match slice.strip_suffix(".slice") {
-            Some(slice) if slice.contains("kubepods") => slice
-                .rsplit_once("-pod")
-                .map(|(_, uid)| uid.replace('_', "-")),
+            Some(slice) if slice.contains("kubepods") => {
+                slice.rsplit_once("-pod").map(|(_, uid)| uid.replace('_', "-"))
+            }
             Some(_) => None,
-            None => segment
-                .strip_prefix("pod")
-                .filter(|_| below_kubepods)
-                .map(str::to_owned),
+            None => segment.strip_prefix("pod").filter(|_| below_kubepods).map(str::to_owned),
         };
         if let Some(uid) = uid.map(|uid| unescape(&uid)).filter(|uid| is_uid(uid)) {
             return Some((at, uid));
@@ -107,9 +92,7 @@ fn pod(segments: &[&str]) -> Option<(usize, String)> {
 fn container(segments: &[&str]) -> Option<(String, Option<Runtime>)> {
     let parents = std::iter::once("").chain(segments.iter().copied());
     segments.iter().zip(parents).find_map(|(segment, parent)| {
-        prefixed(segment)
-            .map(|(id, runtime)| (id, Some(runtime)))
-            .or_else(|| bare(parent, segment))
+        prefixed(segment).map(|(id, runtime)| (id, Some(runtime))).or_else(|| bare(parent, segment))
     })
 }
 
@@ -127,10 +110,7 @@ fn bare(parent: &str, segment: &str) -> Option<(String, Option<Runtime>)> {
     if segment.len() != ID || !is_id(segment) || parent == PODMAN_PARENT {
         return None;
     }
-    let runtime = PARENTS
-        .iter()
-        .find(|(name, _)| *name == parent)
-        .map(|(_, runtime)| *runtime);
+    let runtime = PARENTS.iter().find(|(name, _)| *name == parent).map(|(_, runtime)| *runtime);
     Some((segment.to_owned(), runtime))
 }
 
@@ -149,9 +129,7 @@ fn unit(segments: &[&str]) -> Option<String> {
 
 fn is_id(text: &str) -> bool {
     text.len() <= ID
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
 }
 
 /// A pod uid: `8-4-4-4-12` hexadecimal digits, or 32 without dashes (static pods).
@@ -168,9 +146,7 @@ fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("\\x") {
-        let byte = rest
-            .get(at + 2..at + 4)
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let byte = rest.get(at + 2..at + 4).and_then(|digits| u8::from_str_radix(digits, 16).ok());
         let Some(byte) = byte.filter(u8::is_ascii) else {
             plain.push_str(&rest[..at + 2]);
             rest = &rest[at + 2..];

@@ -40,10 +40,7 @@ impl ResolverConfig {
     /// Looks in this machine's files.
     #[must_use]
     pub fn new(cgroup_root: Option<PathBuf>) -> Self {
-        Self {
-            cgroup_root,
-            files: "/".into(),
-        }
+        Self { cgroup_root, files: "/".into() }
     }
 }
 
@@ -97,9 +94,8 @@ impl Resolver {
             return None;
         }
         let cgroup = self.known.get_mut(&cgroup_id)?;
-        let workload = cgroup
-            .workload
-            .get_or_insert_with(|| Arc::new(describe(&self.config, &cgroup.path)));
+        let workload =
+            cgroup.workload.get_or_insert_with(|| Arc::new(describe(&self.config, &cgroup.path)));
         Some(Arc::clone(workload))
     }
 
@@ -113,23 +109,14 @@ impl Resolver {
     /// Returns how many owners were asked for and are known.
     #[must_use]
     pub fn workloads(&self) -> usize {
-        self.known
-            .values()
-            .filter(|cgroup| cgroup.workload.is_some())
-            .count()
+        self.known.values().filter(|cgroup| cgroup.workload.is_some()).count()
     }
 
     /// Returns how many pods those are of.
     #[must_use]
     pub fn pods(&self) -> usize {
-        let workloads = self
-            .known
-            .values()
-            .filter_map(|cgroup| cgroup.workload.as_deref());
-        workloads
-            .filter_map(|workload| workload.pod_uid.as_deref())
-            .collect::<HashSet<_>>()
-            .len()
+        let workloads = self.known.values().filter_map(|cgroup| cgroup.workload.as_deref());
+        workloads.filter_map(|workload| workload.pod_uid.as_deref()).collect::<HashSet<_>>().len()
     }
 
     /// Says why owners are unknown, where something is wrong.
@@ -140,10 +127,7 @@ impl Resolver {
 
     /// Whether a walk, if one may be made, finds the id.
     fn find(&mut self, cgroup_id: u64, now: Instant) -> bool {
-        let is_missing = self
-            .missing
-            .get(&cgroup_id)
-            .is_some_and(|until| now < *until);
+        let is_missing = self.missing.get(&cgroup_id).is_some_and(|until| now < *until);
         if is_missing || self.next_walk.is_some_and(|next| now < next) {
             return false;
         }
@@ -167,22 +151,14 @@ impl Resolver {
                 cgroup.walk = walk;
                 cgroup.vanished = None;
             } else if known.len() < MAX_KNOWN {
-                let cgroup = Cgroup {
-                    path: path.into(),
-                    workload: None,
-                    walk,
-                    vanished: None,
-                };
+                let cgroup = Cgroup { path: path.into(), workload: None, walk, vanished: None };
                 known.insert(id, cgroup);
             }
         });
         let took = started.elapsed();
         self.next_walk = Some(now + WALK_INTERVAL.max(took * WALK_REST));
         self.problem = result.err().map(|error| {
-            format!(
-                "cannot read the cgroups below {}: {error}; owners are unknown",
-                root.display()
-            )
+            format!("cannot read the cgroups below {}: {error}; owners are unknown", root.display())
         });
         self.known.retain(|_, cgroup| {
             let gone_for = |since: Instant| now.saturating_duration_since(since);
@@ -195,12 +171,7 @@ impl Resolver {
 
 /// Reads the owner off a path, and its names off the node's files.
 fn describe(config: &ResolverConfig, path: &str) -> Workload {
-    let path::PathParts {
-        pod_uid,
-        container_id,
-        runtime,
-        unit,
-    } = path::parse(path);
+    let path::PathParts { pod_uid, container_id, runtime, unit } = path::parse(path);
     let names = match &container_id {
         Some(id) => Names::look_up(&config.files, runtime, id),
         None => Names::default(),
@@ -211,10 +182,7 @@ fn describe(config: &ResolverConfig, path: &str) -> Workload {
     let processes =
         root.map(|root| tree::Processes::of(&root.join(path.trim_start_matches('/')), &proc));
     let is_nobodys = pod_uid.is_none() && container_id.is_none() && unit.is_none();
-    let process = processes
-        .as_ref()
-        .filter(|_| is_nobodys)
-        .and_then(tree::Processes::name);
+    let process = processes.as_ref().filter(|_| is_nobodys).and_then(tree::Processes::name);
     Workload {
         namespace: names.namespace,
         pod: names.pod,

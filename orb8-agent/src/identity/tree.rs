@@ -64,9 +64,6 @@ impl<'a> Processes<'a> {
         };
         let count = self.pids.lines().count();
         (1..=MAX_LOOKED_AT).contains(&count)
-            && self
-                .pids
-                .lines()
-                .all(|pid| network(pid).is_some_and(|theirs| theirs == ours))
+            && self.pids.lines().all(|pid| network(pid).is_some_and(|theirs| theirs == ours))
     }
 }

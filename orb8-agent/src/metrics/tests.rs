@@ -17,22 +17,13 @@ fn board() -> StatusBoard {
         }];
         let reason = "no".to_owned();
         status.sources = vec![
-            SourceStatus {
-                name: "flow",
-                state: SourceState::Running,
-            },
-            SourceStatus {
-                name: "dns",
-                state: SourceState::Skipped { reason },
-            },
+            SourceStatus { name: "flow", state: SourceState::Running },
+            SourceStatus { name: "dns", state: SourceState::Skipped { reason } },
         ];
         status.kernel_counters.lost_packets = 3;
         status.kernel_counters.lost_bytes = 300;
         status.map_bytes = 4096;
-        status.bpf_run = Some(BpfRun {
-            run_ns: 1_500_000_000,
-            runs: 10,
-        });
+        status.bpf_run = Some(BpfRun { run_ns: 1_500_000_000, runs: 10 });
     });
     board
 }
@@ -48,14 +39,8 @@ fn every_metric_of_the_table_is_there_under_its_name() {
     let mut names = BTreeSet::new();
     for metric in METRICS {
         assert!(names.insert(metric.name), "{} is there twice", metric.name);
-        assert!(
-            metric.name.starts_with("orb8_") && metric.help.ends_with('.'),
-            "{}",
-            metric.name
-        );
-        let label = metric
-            .label
-            .map_or(String::new(), |label| format!("{{{label}=\""));
+        assert!(metric.name.starts_with("orb8_") && metric.help.ends_with('.'), "{}", metric.name);
+        let label = metric.label.map_or(String::new(), |label| format!("{{{label}=\""));
         let start = format!("\n{}{label}", metric.name);
         assert!(text.contains(&start), "no {start:?} in:\n{text}");
     }
@@ -79,17 +64,11 @@ fn values_are_those_of_the_moment() {
         "orb8_agent_bpf_seconds_total 1.5",
         "orb8_agent_flows 0.0",
     ] {
-        assert!(
-            text.lines().any(|is| is == line),
-            "no line {line:?} in:\n{text}"
-        );
+        assert!(text.lines().any(|is| is == line), "no line {line:?} in:\n{text}");
     }
     board.update(|status| status.bpf_run = None);
     let text = render(board);
-    assert!(
-        !text.contains("\norb8_agent_bpf_seconds_total "),
-        "absent, not zero"
-    );
+    assert!(!text.contains("\norb8_agent_bpf_seconds_total "), "absent, not zero");
 }
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");

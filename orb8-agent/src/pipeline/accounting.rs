@@ -57,24 +57,15 @@ impl Accounting {
         } = *kernel;
         let mut duplicate = totals.duplicate;
         duplicate.add(owned_packets, owned_bytes);
-        let other = Count {
-            packets: other_packets,
-            bytes: other_bytes,
-        };
-        let malformed = Count {
-            packets: malformed_packets,
-            bytes: malformed_bytes,
-        };
+        let other = Count { packets: other_packets, bytes: other_bytes };
+        let malformed = Count { packets: malformed_packets, bytes: malformed_bytes };
         let mut counted = totals.in_flows;
         for Count { packets, bytes } in [totals.waiting, duplicate, other, malformed] {
             counted.add(packets, bytes);
         }
         Self {
             counted,
-            lost: Count {
-                packets: lost_packets,
-                bytes: lost_bytes,
-            },
+            lost: Count { packets: lost_packets, bytes: lost_bytes },
             other,
             malformed,
             duplicate,

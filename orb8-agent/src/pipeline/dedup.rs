@@ -113,18 +113,12 @@ impl Dedup {
 
     /// Keeps a sample for the next cycle.
     pub(super) fn wait(&mut self, time: UnixNanos, sample: FlowSample) {
-        self.waiting.push_back(Waiting {
-            time,
-            sample,
-            since: self.cycle,
-        });
+        self.waiting.push_back(Waiting { time, sample, since: self.cycle });
     }
 
     /// Returns the next sample that waited for a whole cycle, and whether it counts.
     pub(super) fn release(&mut self) -> Option<(Waiting, Verdict)> {
-        let waiting = self
-            .waiting
-            .pop_front_if(|waiting| waiting.since < self.cycle)?;
+        let waiting = self.waiting.pop_front_if(|waiting| waiting.since < self.cycle)?;
         let tuple = Tuple::of(&waiting.sample.key);
         let verdict = match self.sockets.contains_key(&tuple) {
             true => Verdict::Duplicate,
@@ -139,8 +133,7 @@ impl Dedup {
         let cycle = self.cycle;
         // Now and then: a sweep looks at every entry.
         if cycle.is_multiple_of(FORGET_CYCLES / 4) || self.is_full() {
-            self.points
-                .retain(|_, owned| cycle - owned.cycle < FORGET_CYCLES);
+            self.points.retain(|_, owned| cycle - owned.cycle < FORGET_CYCLES);
             self.sockets.retain(|_, seen| cycle - *seen < FORGET_CYCLES);
         }
     }
@@ -180,10 +173,6 @@ impl Tuple {
 
 impl Point {
     fn of(key: &FlowKey) -> Self {
-        Self {
-            ifindex: key.ifindex,
-            vlans: [key.vlan, key.inner_vlan],
-            direction: key.direction,
-        }
+        Self { ifindex: key.ifindex, vlans: [key.vlan, key.inner_vlan], direction: key.direction }
     }
 }

@@ -58,6 +58,8 @@ pub enum FlowStep {
     New,
     /// Counts were added.
     Update,
+    /// A FIN or RST was seen. What the kernel counted until then is not in the totals yet.
+    Closing(EndReason),
     /// It ended. The totals are final, but for stragglers.
     End(EndReason),
 }
@@ -164,10 +166,7 @@ impl Hub {
             return;
         }
         let items = std::mem::take(&mut self.pending);
-        let batch = Arc::new(Batch {
-            first: self.next,
-            items,
-        });
+        let batch = Arc::new(Batch { first: self.next, items });
         self.next += batch.items.len() as u64;
         if self.sender.receiver_count() > 0 {
             // The only error is that the last subscriber left just now.
@@ -182,10 +181,7 @@ impl Hub {
         Subscription {
             recent: self.recent.iter().cloned().collect(),
             receiver: self.sender.subscribe(),
-            gaps: Gaps {
-                next: self.next,
-                lost: Arc::clone(&self.lost),
-            },
+            gaps: Gaps { next: self.next, lost: Arc::clone(&self.lost) },
         }
     }
 

@@ -23,22 +23,14 @@ pub struct LocalAddresses(Arc<RwLock<HashSet<IpAddr>>>);
 impl LocalAddresses {
     /// Replaces the addresses.
     pub fn set(&self, addresses: impl IntoIterator<Item = IpAddr>) {
-        let addresses = addresses
-            .into_iter()
-            .map(|address| address.to_canonical())
-            .collect();
+        let addresses = addresses.into_iter().map(|address| address.to_canonical()).collect();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
     /// Whether the address is one of this host's. Loopback always is.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        let known = || {
-            self.0
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(&address)
-        };
+        let known = || self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&address);
         address.is_loopback() || known()
     }
 }
@@ -53,11 +45,7 @@ pub(super) struct SelfTraffic {
 
 impl SelfTraffic {
     pub(super) fn new(addresses: LocalAddresses, cgroup_id: Option<u64>) -> Self {
-        Self {
-            addresses,
-            ports: Vec::new(),
-            cgroup_id,
-        }
+        Self { addresses, ports: Vec::new(), cgroup_id }
     }
 
     /// Tells which ports the agent listens on.
@@ -101,8 +89,6 @@ fn address_of(key: &FlowKey, end: End) -> (IpAddr, u16) {
 /// Returns the id of this process's cgroup, where the hierarchy is mounted at `mount`.
 pub(super) fn own_cgroup_id(mount: &Path) -> Option<u64> {
     let memberships = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = memberships
-        .lines()
-        .find_map(|line| line.strip_prefix("0::/"))?;
+    let path = memberships.lines().find_map(|line| line.strip_prefix("0::/"))?;
     Some(fs::metadata(mount.join(path)).ok()?.ino())
 }

@@ -36,11 +36,7 @@ impl Bench {
         addresses.set([Ipv4Addr::new(10, 0, 0, 1).into()]);
         let mut pipeline = Pipeline::new(&config, addresses.clone());
         pipeline.self_traffic = SelfTraffic::new(addresses, Some(OWN_CGROUP));
-        Self {
-            pipeline,
-            start: Instant::now(),
-            cycles: 0,
-        }
+        Self { pipeline, start: Instant::now(), cycles: 0 }
     }
 
     fn both() -> Self {
@@ -87,11 +83,7 @@ impl Bench {
 
     fn counts(&self) -> (u64, u64, u64) {
         let totals = self.pipeline.totals();
-        (
-            totals.in_flows.packets,
-            totals.duplicate.packets,
-            totals.waiting.packets,
-        )
+        (totals.in_flows.packets, totals.duplicate.packets, totals.waiting.packets)
     }
 }
 
@@ -119,13 +111,7 @@ fn socket(port: u16) -> FlowKey {
 
 /// The same, seen at an interface.
 fn interface(port: u16, ifindex: u32, direction: u8) -> FlowKey {
-    FlowKey {
-        hook: HOOK_INTERFACE,
-        cgroup_id: 0,
-        ifindex,
-        direction,
-        ..socket(port)
-    }
+    FlowKey { hook: HOOK_INTERFACE, cgroup_id: 0, ifindex, direction, ..socket(port) }
 }
 
 fn counted(key: FlowKey, packets: u64) -> FlowSample {
@@ -144,10 +130,7 @@ fn counted(key: FlowKey, packets: u64) -> FlowSample {
 }
 
 fn moment(key: FlowKey, kind: SampleKind) -> FlowSample {
-    FlowSample {
-        kind,
-        ..counted(key, 0)
-    }
+    FlowSample { kind, ..counted(key, 0) }
 }
 
 mod dedup {
@@ -158,18 +141,12 @@ mod dedup {
         let mut bench = Bench::new();
         let veth = interface(1, 7, DIRECTION_INGRESS);
         let uplink = interface(1, 2, DIRECTION_EGRESS);
-        bench.ingest(&[
-            moment(veth, SampleKind::New),
-            moment(uplink, SampleKind::New),
-        ]);
+        bench.ingest(&[moment(veth, SampleKind::New), moment(uplink, SampleKind::New)]);
         bench.cycle(&[counted(uplink, 10), counted(veth, 10)]);
         bench.cycle(&[counted(veth, 5), counted(uplink, 5)]);
         assert_eq!(bench.counts(), (15, 15, 0));
         let flows = bench.flows();
-        assert_eq!(
-            (flows.len(), flows[0].key.ifindex, flows[0].packets),
-            (1, 7, 15)
-        );
+        assert_eq!((flows.len(), flows[0].key.ifindex, flows[0].packets), (1, 7, 15));
     }
 
     #[test]
@@ -191,20 +168,13 @@ mod dedup {
     #[test]
     fn a_route_that_changes_is_followed() {
         let mut bench = Bench::new();
-        let (old, new) = (
-            interface(1, 2, DIRECTION_EGRESS),
-            interface(1, 3, DIRECTION_EGRESS),
-        );
+        let (old, new) = (interface(1, 2, DIRECTION_EGRESS), interface(1, 3, DIRECTION_EGRESS));
         bench.cycle(&[counted(old, 1)]);
         for _ in 0..10 {
             bench.cycle(&[counted(new, 1)]);
         }
         let (in_flows, duplicate, _) = bench.counts();
-        assert_eq!(
-            (in_flows, duplicate),
-            (8, 3),
-            "the old one keeps it for three cycles"
-        );
+        assert_eq!((in_flows, duplicate), (8, 3), "the old one keeps it for three cycles");
     }
 
     #[test]
@@ -214,18 +184,12 @@ mod dedup {
         let mut arriving = socket(1);
         arriving.direction = DIRECTION_INGRESS;
         let wire = interface(1, 2, DIRECTION_INGRESS);
-        bench.ingest(&[
-            moment(wire, SampleKind::New),
-            moment(arriving, SampleKind::New),
-        ]);
+        bench.ingest(&[moment(wire, SampleKind::New), moment(arriving, SampleKind::New)]);
         bench.cycle(&[counted(wire, 6), counted(arriving, 6)]);
         assert_eq!(bench.counts(), (6, 6, 0), "known to be a socket's by then");
         bench.cycle(&[]);
         let flows = bench.flows();
-        assert_eq!(
-            (flows.len(), flows[0].key.hook, flows[0].packets),
-            (1, HOOK_SOCKET, 6)
-        );
+        assert_eq!((flows.len(), flows[0].key.hook, flows[0].packets), (1, HOOK_SOCKET, 6));
     }
 
     #[test]
@@ -240,10 +204,8 @@ mod dedup {
     #[test]
     fn forwarded_traffic_counts_at_its_first_interface() {
         let mut bench = Bench::both();
-        let (enters, leaves) = (
-            interface(1, 2, DIRECTION_INGRESS),
-            interface(1, 3, DIRECTION_EGRESS),
-        );
+        let (enters, leaves) =
+            (interface(1, 2, DIRECTION_INGRESS), interface(1, 3, DIRECTION_EGRESS));
         bench.cycle(&[counted(enters, 6), counted(leaves, 6)]);
         assert_eq!(bench.counts(), (0, 0, 12));
         bench.cycle(&[]);
@@ -254,10 +216,7 @@ mod dedup {
     #[test]
     fn the_accounting_adds_up() {
         let mut bench = Bench::both();
-        bench.cycle(&[
-            counted(interface(1, 2, DIRECTION_INGRESS), 6),
-            counted(socket(1), 6),
-        ]);
+        bench.cycle(&[counted(interface(1, 2, DIRECTION_INGRESS), 6), counted(socket(1), 6)]);
         bench.cycle(&[counted(interface(2, 2, DIRECTION_INGRESS), 3)]);
         let kernel = crate::status::KernelCounters {
             lost_packets: 1,
@@ -270,21 +229,10 @@ mod dedup {
             owned_packets: 5,
             owned_bytes: 50,
         };
-        let Accounting {
-            counted,
-            lost,
-            other,
-            malformed,
-            duplicate,
-            evicted,
-            lost_moments,
-        } = Accounting::new(&kernel, &bench.pipeline.totals());
+        let Accounting { counted, lost, other, malformed, duplicate, evicted, lost_moments } =
+            Accounting::new(&kernel, &bench.pipeline.totals());
         let of = |packets, bytes| Count { packets, bytes };
-        assert_eq!(
-            counted,
-            of(6 + 6 + 3 + 3 + 4 + 5, 1500 + 30 + 40 + 50),
-            "waiting ones too"
-        );
+        assert_eq!(counted, of(6 + 6 + 3 + 3 + 4 + 5, 1500 + 30 + 40 + 50), "waiting ones too");
         assert_eq!((lost, other, malformed), (of(1, 10), of(3, 30), of(4, 40)));
         assert_eq!(duplicate, of(11, 650));
         assert_eq!((evicted, lost_moments), (Totals::default(), 2));
@@ -328,56 +276,26 @@ mod self_traffic {
     #[test]
     fn the_agents_end_is_told_by_its_cgroup() {
         let (agent, client) = ((HERE, 9090), (ELSEWHERE, 40_000));
-        assert!(
-            is_own(agent, client, DIRECTION_EGRESS, OWN_CGROUP),
-            "an answer"
-        );
-        assert!(
-            is_own(client, agent, DIRECTION_INGRESS, OWN_CGROUP),
-            "a question"
-        );
-        assert!(
-            !is_own(agent, client, DIRECTION_EGRESS, 5),
-            "another process's port 9090"
-        );
-        assert!(
-            !is_own(client, agent, DIRECTION_INGRESS, 5),
-            "another process's port 9090"
-        );
+        assert!(is_own(agent, client, DIRECTION_EGRESS, OWN_CGROUP), "an answer");
+        assert!(is_own(client, agent, DIRECTION_INGRESS, OWN_CGROUP), "a question");
+        assert!(!is_own(agent, client, DIRECTION_EGRESS, 5), "another process's port 9090");
+        assert!(!is_own(client, agent, DIRECTION_INGRESS, 5), "another process's port 9090");
     }
 
     #[test]
     fn the_other_end_is_told_by_this_hosts_addresses() {
         let client = (HERE, 40_000);
-        assert!(
-            is_own(client, (LOOPBACK, 9091), DIRECTION_EGRESS, 5),
-            "a client on this host"
-        );
-        assert!(
-            is_own(client, (HERE, 9090), DIRECTION_EGRESS, 5),
-            "a client on this host"
-        );
-        assert!(
-            !is_own(client, (ELSEWHERE, 9090), DIRECTION_EGRESS, 5),
-            "another node's agent"
-        );
-        assert!(
-            !is_own(client, (HERE, 9092), DIRECTION_EGRESS, 5),
-            "another port"
-        );
-        assert!(
-            !is_own(client, (HERE, 443), DIRECTION_EGRESS, OWN_CGROUP),
-            "not its API"
-        );
+        assert!(is_own(client, (LOOPBACK, 9091), DIRECTION_EGRESS, 5), "a client on this host");
+        assert!(is_own(client, (HERE, 9090), DIRECTION_EGRESS, 5), "a client on this host");
+        assert!(!is_own(client, (ELSEWHERE, 9090), DIRECTION_EGRESS, 5), "another node's agent");
+        assert!(!is_own(client, (HERE, 9092), DIRECTION_EGRESS, 5), "another port");
+        assert!(!is_own(client, (HERE, 443), DIRECTION_EGRESS, OWN_CGROUP), "not its API");
     }
 
     #[test]
     fn a_containers_loopback_is_its_own() {
         let cgroups = tempfile::tempdir().unwrap();
-        let path = cgroups
-            .path()
-            .join("docker")
-            .join("0123456789abcdef".repeat(4));
+        let path = cgroups.path().join("docker").join("0123456789abcdef".repeat(4));
         fs::create_dir_all(&path).unwrap();
         let id = fs::metadata(&path).unwrap().ino();
         let mut bench = Bench::with(|config| config.cgroup_root = Some(cgroups.path().to_owned()));
@@ -390,17 +308,10 @@ mod self_traffic {
             destination_port: 9090,
             ..key
         };
-        let in_container = FlowKey {
-            cgroup_id: id,
-            ..ends(socket(1))
-        };
+        let in_container = FlowKey { cgroup_id: id, ..ends(socket(1)) };
         bench.ingest(&[counted(in_container, 1), counted(ends(socket(2)), 2)]);
         let own: Vec<bool> = bench.flows().iter().map(|flow| flow.self_traffic).collect();
-        assert_eq!(
-            own,
-            [true, false],
-            "a Prometheus beside its sidecar listens on 9090 as well"
-        );
+        assert_eq!(own, [true, false], "a Prometheus beside its sidecar listens on 9090 as well");
     }
 
     #[test]
@@ -443,18 +354,11 @@ mod hub {
         let mut bench = Bench::new();
         let mut subscription = bench.pipeline.subscribe();
         bench.ingest(&[moment(socket(1), SampleKind::New)]);
-        assert_eq!(
-            receive(&mut subscription),
-            (vec![FlowStep::New], 0),
-            "at once"
-        );
+        assert_eq!(receive(&mut subscription), (vec![FlowStep::New], 0), "at once");
         bench.ingest(&[moment(socket(1), SampleKind::Rst)]);
-        bench.cycle(&[FlowSample {
-            tcp_flags: 4,
-            ..counted(socket(1), 5)
-        }]);
-        let expected = vec![FlowStep::End(EndReason::Rst)];
-        assert_eq!(receive(&mut subscription), (expected, 0));
+        bench.cycle(&[FlowSample { tcp_flags: 4, ..counted(socket(1), 5) }]);
+        let (closing, end) = (FlowStep::Closing(EndReason::Rst), FlowStep::End(EndReason::Rst));
+        assert_eq!(receive(&mut subscription), (vec![closing, end], 0));
     }
 
     /// Returns what every event so far added.
@@ -462,12 +366,7 @@ mod hub {
         let mut added = Vec::new();
         while let Ok(batch) = subscription.receiver.try_recv() {
             added.extend(batch.items.iter().filter_map(|item| match &item.happened {
-                Happened::Flow {
-                    step,
-                    packets,
-                    bytes,
-                    ..
-                } => Some((*step, *packets, *bytes)),
+                Happened::Flow { step, packets, bytes, .. } => Some((*step, *packets, *bytes)),
                 Happened::Lost(_) => None,
             }));
         }
@@ -483,10 +382,7 @@ mod hub {
         bench.ingest(&[moment(socket(1), SampleKind::Rst)]);
         // The counts of a closed connection come in two parts, and a straggler after its end.
         bench.ingest(&[counted(socket(1), 2)]);
-        bench.cycle(&[FlowSample {
-            tcp_flags: 4,
-            ..counted(socket(1), 1)
-        }]);
+        bench.cycle(&[FlowSample { tcp_flags: 4, ..counted(socket(1), 1) }]);
         bench.cycle(&[counted(socket(1), 1)]);
         let end = FlowStep::End(EndReason::Rst);
         let bytes_of = |packets| counted(socket(1), packets).bytes;
@@ -495,6 +391,7 @@ mod hub {
             [
                 (FlowStep::New, 0, 0),
                 (FlowStep::Update, 5, bytes_of(5)),
+                (FlowStep::Closing(EndReason::Rst), 0, 0),
                 (end, 3, bytes_of(3)),
                 (FlowStep::Update, 1, bytes_of(1)),
             ]
@@ -517,6 +414,7 @@ mod hub {
             added(&mut subscription),
             [
                 (FlowStep::New, 5, bytes_of(5)),
+                (FlowStep::Closing(EndReason::Rst), 0, 0),
                 (FlowStep::New, 1, bytes_of(1)),
                 (FlowStep::End(EndReason::Rst), 2, bytes_of(2)),
             ]
@@ -525,12 +423,7 @@ mod hub {
 
     #[test]
     fn a_slow_subscriber_is_told_exactly_what_it_missed() {
-        let mut bench = Bench::with(|config| {
-            config.hub = HubConfig {
-                recent: 0,
-                backlog: 256,
-            }
-        });
+        let mut bench = Bench::with(|config| config.hub = HubConfig { recent: 0, backlog: 256 });
         let mut subscription = bench.pipeline.subscribe();
         let mut fast = bench.pipeline.subscribe();
         let mut got = 0;
@@ -552,24 +445,15 @@ mod hub {
         for port in 1..=1000 {
             bench.ingest(&[moment(socket(port), SampleKind::New)]);
         }
-        let many: Vec<FlowSample> = (1001..=2000)
-            .map(|port| moment(socket(port), SampleKind::New))
-            .collect();
+        let many: Vec<FlowSample> =
+            (1001..=2000).map(|port| moment(socket(port), SampleKind::New)).collect();
         bench.ingest(&many);
         let subscription = bench.pipeline.subscribe();
-        let recent = subscription
-            .recent
-            .iter()
-            .map(|batch| batch.items.len())
-            .sum::<usize>();
+        let recent = subscription.recent.iter().map(|batch| batch.items.len()).sum::<usize>();
         assert!((300..428).contains(&recent), "{recent}");
         let last = subscription.recent.last().unwrap();
         assert_eq!(last.first + last.items.len() as u64, 2000);
-        let firsts: Vec<u64> = subscription
-            .recent
-            .iter()
-            .map(|batch| batch.first)
-            .collect();
+        let firsts: Vec<u64> = subscription.recent.iter().map(|batch| batch.first).collect();
         assert!(firsts.is_sorted());
     }
 
@@ -585,27 +469,12 @@ mod hub {
     fn losses_are_told() {
         let mut bench = Bench::new();
         let mut subscription = bench.pipeline.subscribe();
-        let loss = Loss {
-            packets: 3,
-            bytes: 300,
-            moments: 2,
-        };
-        let event = Event {
-            time: UnixNanos(1),
-            subject: None,
-            payload: Payload::Loss(loss),
-        };
+        let loss = Loss { packets: 3, bytes: 300, moments: 2 };
+        let event = Event { time: UnixNanos(1), subject: None, payload: Payload::Loss(loss) };
         bench.pipeline.ingest(&mut vec![event]);
         let batch = subscription.receiver.try_recv().unwrap();
-        let happened: Vec<_> = batch
-            .items
-            .iter()
-            .map(|item| item.happened.clone())
-            .collect();
-        let kernel = Happened::Lost(Lost::Kernel {
-            packets: 3,
-            bytes: 300,
-        });
+        let happened: Vec<_> = batch.items.iter().map(|item| item.happened.clone()).collect();
+        let kernel = Happened::Lost(Lost::Kernel { packets: 3, bytes: 300 });
         assert_eq!(happened, [kernel, Happened::Lost(Lost::Ring { events: 2 })]);
     }
 }
@@ -617,21 +486,9 @@ fn owners_are_found_by_cgroup() {
     fs::create_dir_all(&path).unwrap();
     let id = fs::metadata(&path).unwrap().ino();
     let mut bench = Bench::with(|config| config.cgroup_root = Some(cgroups.path().to_owned()));
-    bench.cycle(&[counted(
-        FlowKey {
-            cgroup_id: id,
-            ..socket(1)
-        },
-        1,
-    )]);
+    bench.cycle(&[counted(FlowKey { cgroup_id: id, ..socket(1) }, 1)]);
     let flows = bench.flows();
-    assert_eq!(
-        flows[0].subject.as_ref().unwrap().unit.as_deref(),
-        Some("sshd.service")
-    );
+    assert_eq!(flows[0].subject.as_ref().unwrap().unit.as_deref(), Some("sshd.service"));
     let totals = bench.pipeline.totals();
-    assert_eq!(
-        (totals.workloads, totals.pods, totals.events, totals.flows),
-        (1, 0, 1, 1)
-    );
+    assert_eq!((totals.workloads, totals.pods, totals.events, totals.flows), (1, 0, 1, 1));
 }

@@ -41,12 +41,7 @@ impl InterfaceNames {
 
 impl<'a> FromIterator<(u32, &'a str)> for InterfaceNames {
     fn from_iter<T: IntoIterator<Item = (u32, &'a str)>>(names: T) -> Self {
-        Self(
-            names
-                .into_iter()
-                .map(|(index, name)| (index, name.into()))
-                .collect(),
-        )
+        Self(names.into_iter().map(|(index, name)| (index, name.into())).collect())
     }
 }
 

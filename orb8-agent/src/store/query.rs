@@ -76,11 +76,8 @@ impl FlowStore {
     /// Returns the flows that a query asks for.
     #[must_use]
     pub fn query(&self, query: &Query, interfaces: &InterfaceNames) -> Page {
-        let mut found: Vec<&Flow> = self
-            .slab
-            .flows()
-            .filter(|flow| query.matches(flow, interfaces))
-            .collect();
+        let mut found: Vec<&Flow> =
+            self.slab.flows().filter(|flow| query.matches(flow, interfaces)).collect();
         let total = found.len() as u64;
         // The key breaks ties, so that the same question gets the same answer.
         let order = |a: &&Flow, b: &&Flow| -> Ordering {
@@ -98,13 +95,7 @@ impl FlowStore {
             found.truncate(query.limit);
         }
         found.sort_unstable_by(order);
-        Page {
-            rows: found
-                .into_iter()
-                .map(|flow| self.row(flow.clone()))
-                .collect(),
-            total,
-        }
+        Page { rows: found.into_iter().map(|flow| self.row(flow.clone())).collect(), total }
     }
 
     /// Adds its rates to a flow of this store.
@@ -142,14 +133,7 @@ fn tie(flow: &Flow) -> impl Ord + use<> {
     let key = &flow.key;
     let addresses = (key.source_addr, key.destination_addr);
     let ports = (key.source_port, key.destination_port);
-    (
-        addresses,
-        ports,
-        key.protocol,
-        key.direction,
-        key.ifindex,
-        key.cgroup_id,
-    )
+    (addresses, ports, key.protocol, key.direction, key.ifindex, key.cgroup_id)
 }
 
 /// `count` over `interval`, per second; 0 before the first drain.

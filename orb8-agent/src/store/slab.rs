@@ -69,13 +69,7 @@ pub(super) struct Slab {
 
 impl Default for Slab {
     fn default() -> Self {
-        Self {
-            slots: Vec::new(),
-            lists: [List {
-                head: NONE,
-                tail: NONE,
-            }; 4],
-        }
+        Self { slots: Vec::new(), lists: [List { head: NONE, tail: NONE }; 4] }
     }
 }
 
@@ -108,10 +102,7 @@ impl Slab {
         let slot = &mut self[at];
         // An owner must not outlive its flows in a free slot.
         let subject = slot.flow.subject.take();
-        Flow {
-            subject,
-            ..slot.flow.clone()
-        }
+        Flow { subject, ..slot.flow.clone() }
     }
 
     /// Puts a slot at the end of a state's list.
@@ -132,19 +123,11 @@ impl Slab {
 
     /// Returns every flow.
     pub(super) fn flows(&self) -> impl Iterator<Item = &Flow> {
-        self.slots
-            .iter()
-            .filter(|slot| slot.state != State::Free)
-            .map(|slot| &slot.flow)
+        self.slots.iter().filter(|slot| slot.state != State::Free).map(|slot| &slot.flow)
     }
 
     fn unlink(&mut self, at: u32) {
-        let Slot {
-            previous,
-            next,
-            state,
-            ..
-        } = self[at];
+        let Slot { previous, next, state, .. } = self[at];
         match some(previous) {
             Some(previous) => self[previous].next = next,
             None => self.lists[state as usize].head = next,
@@ -198,10 +181,6 @@ mod tests {
         // The index: 4 bytes and a control byte, at a load of 7/16 at worst.
         let index = 5 * 16 / 7 + 1;
         let flow = size_of::<Slot>() * 5 / 4 + index;
-        assert!(
-            flow <= BUDGET,
-            "{flow} bytes: a slot is {}",
-            size_of::<Slot>()
-        );
+        assert!(flow <= BUDGET, "{flow} bytes: a slot is {}", size_of::<Slot>());
     }
 }

@@ -17,16 +17,7 @@ impl Bench {
     fn new(max_flows: u32) -> Self {
         let start = Instant::now();
         let idle_timeout = Duration::from_secs(60);
-        Self {
-            store: FlowStore::new(
-                StoreConfig {
-                    max_flows,
-                    idle_timeout,
-                },
-                start,
-            ),
-            start,
-        }
+        Self { store: FlowStore::new(StoreConfig { max_flows, idle_timeout }, start), start }
     }
 
     fn apply(&mut self, sample: &FlowSample) -> Change {
@@ -35,29 +26,17 @@ impl Bench {
     }
 
     fn end_cycle(&mut self, second: u64) {
-        self.store
-            .end_cycle(self.start + Duration::from_secs(second));
+        self.store.end_cycle(self.start + Duration::from_secs(second));
     }
 
     fn ended(&mut self) -> Vec<(u16, EndReason, u64)> {
         let ended = self.store.take_ended();
-        ended
-            .map(|end| {
-                (
-                    end.row.flow.key.source_port,
-                    end.reason,
-                    end.row.flow.packets,
-                )
-            })
-            .collect()
+        ended.map(|end| (end.row.flow.key.source_port, end.reason, end.row.flow.packets)).collect()
     }
 
     fn rows(&self, query: &Query) -> Vec<u16> {
         let page = self.store.query(query, &InterfaceNames::default());
-        page.rows
-            .iter()
-            .map(|row| row.flow.key.source_port)
-            .collect()
+        page.rows.iter().map(|row| row.flow.key.source_port).collect()
     }
 
     /// What is held, retired and evicted, together.
@@ -114,11 +93,7 @@ fn moment(key: FlowKey, kind: SampleKind, second: u64) -> FlowSample {
         SampleKind::Rst => RST,
         SampleKind::Counted => 0,
     };
-    FlowSample {
-        kind,
-        tcp_flags,
-        ..counted(key, 0, second)
-    }
+    FlowSample { kind, tcp_flags, ..counted(key, 0, second) }
 }
 
 fn everything() -> Query {
@@ -136,14 +111,8 @@ fn everything() -> Query {
 #[test]
 fn samples_add_up() {
     let mut bench = Bench::new(10);
-    assert_eq!(
-        bench.apply(&moment(key(1), SampleKind::New, 1)),
-        Change::New
-    );
-    assert_eq!(
-        bench.apply(&moment(key(1), SampleKind::New, 1)),
-        Change::Unchanged
-    );
+    assert_eq!(bench.apply(&moment(key(1), SampleKind::New, 1)), Change::New);
+    assert_eq!(bench.apply(&moment(key(1), SampleKind::New, 1)), Change::Unchanged);
     assert_eq!(bench.apply(&counted(key(1), 3, 2)), Change::Updated);
     assert_eq!(bench.apply(&counted(key(1), 4, 5)), Change::Updated);
     assert_eq!(bench.apply(&counted(key(2), 1, 5)), Change::New);
@@ -151,22 +120,9 @@ fn samples_add_up() {
     assert_eq!((page.total, page.rows.len()), (2, 2));
     let flow = &page.rows[0].flow;
     assert_eq!((flow.packets, flow.bytes), (7, 700));
-    assert_eq!(
-        (flow.first, flow.last),
-        (UnixNanos(SECOND), UnixNanos(5 * SECOND))
-    );
-    assert_eq!(
-        (flow.tcp_flags, flow.cookie, flow.ifindex, flow.cgroup_id),
-        (0x12, 9, 3, 7)
-    );
-    assert_eq!(
-        bench.store.counted(),
-        Totals {
-            flows: 2,
-            packets: 8,
-            bytes: 800
-        }
-    );
+    assert_eq!((flow.first, flow.last), (UnixNanos(SECOND), UnixNanos(5 * SECOND)));
+    assert_eq!((flow.tcp_flags, flow.cookie, flow.ifindex, flow.cgroup_id), (0x12, 9, 3, 7));
+    assert_eq!(bench.store.counted(), Totals { flows: 2, packets: 8, bytes: 800 });
 }
 
 #[test]
@@ -179,10 +135,7 @@ fn rates_are_over_the_last_interval() {
     bench.end_cycle(3);
     let rates = |bench: &Bench| {
         let page = bench.store.query(&everything(), &InterfaceNames::default());
-        (
-            page.rows[0].packets_per_second,
-            page.rows[0].bytes_per_second,
-        )
+        (page.rows[0].packets_per_second, page.rows[0].bytes_per_second)
     };
     assert_eq!(rates(&bench), (15, 1500), "30 packets in 2 s");
     bench.end_cycle(4);
@@ -201,32 +154,16 @@ fn a_connection_ends_with_its_last_counts() {
     bench.apply(&moment(back, SampleKind::Fin, 2));
     bench.end_cycle(2);
     assert_eq!(bench.ended(), [], "their counts are still in the kernel");
-    bench.apply(&FlowSample {
-        tcp_flags: SYN | FIN,
-        ..counted(out, 5, 2)
-    });
-    bench.apply(&FlowSample {
-        tcp_flags: SYN | FIN,
-        ..counted(back, 4, 2)
-    });
+    bench.apply(&FlowSample { tcp_flags: SYN | FIN, ..counted(out, 5, 2) });
+    bench.apply(&FlowSample { tcp_flags: SYN | FIN, ..counted(back, 4, 2) });
     bench.end_cycle(3);
-    assert_eq!(
-        bench.ended(),
-        [(80, EndReason::Fin, 4), (1, EndReason::Fin, 5)]
-    );
+    assert_eq!(bench.ended(), [(80, EndReason::Fin, 4), (1, EndReason::Fin, 5)]);
     bench.end_cycle(4);
     assert_eq!(bench.ended(), [], "told once");
     assert_eq!(bench.store.len(), 2, "still there to be asked for");
     bench.end_cycle(13);
     assert_eq!((bench.store.len(), bench.ended()), (0, vec![]));
-    assert_eq!(
-        bench.store.retired(),
-        Totals {
-            flows: 2,
-            packets: 9,
-            bytes: 900
-        }
-    );
+    assert_eq!(bench.store.retired(), Totals { flows: 2, packets: 9, bytes: 900 });
 }
 
 #[test]
@@ -244,17 +181,10 @@ fn a_close_whose_counts_never_come_is_told_all_the_same() {
 fn a_reset_ends_both_directions() {
     let mut bench = Bench::new(10);
     bench.apply(&counted(key(1), 1, 1));
-    let reset = FlowSample {
-        tcp_flags: RST,
-        ..counted(reverse(&key(1)), 1, 1)
-    };
+    let reset = FlowSample { tcp_flags: RST, ..counted(reverse(&key(1)), 1, 1) };
     bench.apply(&reset);
     bench.end_cycle(1);
-    assert_eq!(
-        bench.ended(),
-        [(80, EndReason::Rst, 1)],
-        "its counts came with the reset"
-    );
+    assert_eq!(bench.ended(), [(80, EndReason::Rst, 1)], "its counts came with the reset");
     bench.end_cycle(2);
     bench.end_cycle(3);
     assert_eq!(bench.ended(), [(1, EndReason::Rst, 1)]);
@@ -263,16 +193,8 @@ fn a_reset_ends_both_directions() {
 #[test]
 fn one_direction_alone_ends_with_its_own_fin() {
     let mut bench = Bench::new(10);
-    let alone = FlowKey {
-        hook: HOOK_INTERFACE,
-        ifindex: 2,
-        cgroup_id: 0,
-        ..key(1)
-    };
-    bench.apply(&FlowSample {
-        tcp_flags: FIN,
-        ..counted(alone, 6, 1)
-    });
+    let alone = FlowKey { hook: HOOK_INTERFACE, ifindex: 2, cgroup_id: 0, ..key(1) };
+    bench.apply(&FlowSample { tcp_flags: FIN, ..counted(alone, 6, 1) });
     bench.end_cycle(1);
     assert_eq!(bench.ended(), [(1, EndReason::Fin, 6)]);
 }
@@ -280,36 +202,16 @@ fn one_direction_alone_ends_with_its_own_fin() {
 #[test]
 fn a_reused_port_is_a_new_flow() {
     let mut bench = Bench::new(10);
-    bench.apply(&FlowSample {
-        tcp_flags: RST,
-        ..counted(key(1), 5, 1)
-    });
+    bench.apply(&FlowSample { tcp_flags: RST, ..counted(key(1), 5, 1) });
     bench.end_cycle(2);
     assert_eq!(bench.ended(), [(1, EndReason::Rst, 5)]);
     let straggler = counted(key(1), 1, 3);
-    assert_eq!(
-        bench.apply(&straggler),
-        Change::Updated,
-        "no SYN: it belongs to the old one"
-    );
-    assert_eq!(
-        bench.apply(&moment(key(1), SampleKind::New, 4)),
-        Change::New
-    );
+    assert_eq!(bench.apply(&straggler), Change::Updated, "no SYN: it belongs to the old one");
+    assert_eq!(bench.apply(&moment(key(1), SampleKind::New, 4)), Change::New);
     assert_eq!(bench.apply(&counted(key(1), 2, 4)), Change::Updated);
     let page = bench.store.query(&everything(), &InterfaceNames::default());
-    assert_eq!(
-        (page.rows[0].flow.packets, page.rows[0].flow.end),
-        (2, None)
-    );
-    assert_eq!(
-        bench.store.retired(),
-        Totals {
-            flows: 1,
-            packets: 6,
-            bytes: 600
-        }
-    );
+    assert_eq!((page.rows[0].flow.packets, page.rows[0].flow.end), (2, None));
+    assert_eq!(bench.store.retired(), Totals { flows: 1, packets: 6, bytes: 600 });
 }
 
 #[test]
@@ -333,20 +235,14 @@ fn the_syn_of_a_refused_connection_opens_no_second_one() {
 #[test]
 fn an_ended_flow_that_goes_on_is_live_again() {
     let mut bench = Bench::new(10);
-    bench.apply(&FlowSample {
-        tcp_flags: RST,
-        ..counted(key(1), 5, 1)
-    });
+    bench.apply(&FlowSample { tcp_flags: RST, ..counted(key(1), 5, 1) });
     bench.end_cycle(1);
     for second in 2..=20 {
         bench.apply(&counted(key(1), 1, second));
         bench.end_cycle(second);
     }
     let page = bench.store.query(&everything(), &InterfaceNames::default());
-    assert_eq!(
-        (page.rows[0].flow.packets, page.rows[0].flow.end),
-        (24, None)
-    );
+    assert_eq!((page.rows[0].flow.packets, page.rows[0].flow.end), (24, None));
 }
 
 #[test]
@@ -369,10 +265,7 @@ fn idle_flows_expire() {
 fn a_full_store_lets_ended_flows_go_first_and_then_the_oldest() {
     let mut bench = Bench::new(3);
     bench.apply(&counted(key(1), 1, 0));
-    bench.apply(&FlowSample {
-        tcp_flags: RST,
-        ..counted(key(2), 2, 1)
-    });
+    bench.apply(&FlowSample { tcp_flags: RST, ..counted(key(2), 2, 1) });
     bench.apply(&counted(key(3), 3, 2));
     bench.end_cycle(2);
     assert_eq!(bench.ended(), [(2, EndReason::Rst, 2)]);
@@ -382,14 +275,7 @@ fn a_full_store_lets_ended_flows_go_first_and_then_the_oldest() {
     bench.apply(&counted(key(1), 1, 4));
     bench.apply(&counted(key(5), 5, 5));
     assert_eq!(bench.ended(), [(3, EndReason::Evicted, 3)]);
-    assert_eq!(
-        bench.store.evicted(),
-        Totals {
-            flows: 1,
-            packets: 3,
-            bytes: 300
-        }
-    );
+    assert_eq!(bench.store.evicted(), Totals { flows: 1, packets: 3, bytes: 300 });
     assert_eq!(bench.rows(&everything()), [5, 4, 1]);
 }
 
@@ -400,109 +286,41 @@ fn queries_sort_filter_and_limit() {
         bench.apply(&counted(key(port), u64::from(6 - port), u64::from(port)));
     }
     bench.end_cycle(6);
-    assert_eq!(
-        bench.rows(&Query {
-            limit: 2,
-            ..everything()
-        }),
-        [1, 2]
-    );
-    assert_eq!(
-        bench.rows(&Query {
-            limit: 2,
-            ascending: true,
-            ..everything()
-        }),
-        [5, 4]
-    );
-    assert!(
-        bench
-            .rows(&Query {
-                limit: 0,
-                ..everything()
-            })
-            .is_empty()
-    );
-    let latest = Query {
-        sort: SortKey::LastSeen,
-        limit: 1,
-        ..everything()
-    };
+    assert_eq!(bench.rows(&Query { limit: 2, ..everything() }), [1, 2]);
+    assert_eq!(bench.rows(&Query { limit: 2, ascending: true, ..everything() }), [5, 4]);
+    assert!(bench.rows(&Query { limit: 0, ..everything() }).is_empty());
+    let latest = Query { sort: SortKey::LastSeen, limit: 1, ..everything() };
     assert_eq!(bench.rows(&latest), [5]);
     let (start, end) = (Some(UnixNanos(2 * SECOND)), Some(UnixNanos(3 * SECOND)));
-    assert_eq!(
-        bench.rows(&Query {
-            start,
-            end,
-            ..everything()
-        }),
-        [2, 3]
-    );
-    let filter = FlowFilter {
-        source_port: vec![4],
-        ..FlowFilter::default()
-    };
+    assert_eq!(bench.rows(&Query { start, end, ..everything() }), [2, 3]);
+    let filter = FlowFilter { source_port: vec![4], ..FlowFilter::default() };
     let matcher = Matcher::new(&[filter], &[]).unwrap();
-    let page = bench.store.query(
-        &Query {
-            matcher,
-            ..everything()
-        },
-        &InterfaceNames::default(),
-    );
+    let page = bench.store.query(&Query { matcher, ..everything() }, &InterfaceNames::default());
     assert_eq!((page.total, page.rows[0].flow.key.source_port), (1, 4));
 }
 
 #[test]
 fn own_traffic_is_hidden_unless_asked_for() {
     let mut bench = Bench::new(10);
-    let owner = Owner {
-        self_traffic: true,
-        ..Owner::default()
-    };
-    bench
-        .store
-        .apply(&counted(key(1), 1, 1), owner, bench.start);
+    let owner = Owner { self_traffic: true, ..Owner::default() };
+    bench.store.apply(&counted(key(1), 1, 1), owner, bench.start);
     assert!(bench.rows(&everything()).is_empty());
-    assert_eq!(
-        bench.rows(&Query {
-            include_self_traffic: true,
-            ..everything()
-        }),
-        [1]
-    );
+    assert_eq!(bench.rows(&Query { include_self_traffic: true, ..everything() }), [1]);
 }
 
 #[test]
 fn an_owner_that_is_found_late_stays() {
     let mut bench = Bench::new(10);
-    let subject = Arc::new(Workload {
-        unit: Some("a.service".into()),
-        ..Workload::default()
-    });
+    let subject = Arc::new(Workload { unit: Some("a.service".into()), ..Workload::default() });
     bench.apply(&counted(key(1), 1, 1));
-    let owner = Owner {
-        subject: Some(Arc::clone(&subject)),
-        self_traffic: false,
-    };
-    bench
-        .store
-        .apply(&counted(key(1), 1, 2), owner, bench.start);
+    let owner = Owner { subject: Some(Arc::clone(&subject)), self_traffic: false };
+    bench.store.apply(&counted(key(1), 1, 2), owner, bench.start);
     bench.apply(&counted(key(1), 1, 3));
     let page = bench.store.query(&everything(), &InterfaceNames::default());
     assert_eq!(page.rows[0].flow.subject.as_ref(), Some(&subject));
-    let by_unit = FlowFilter {
-        unit: vec!["a.service".into()],
-        ..FlowFilter::default()
-    };
+    let by_unit = FlowFilter { unit: vec!["a.service".into()], ..FlowFilter::default() };
     let matcher = Matcher::new(&[by_unit], &[]).unwrap();
-    assert_eq!(
-        bench.rows(&Query {
-            matcher,
-            ..everything()
-        }),
-        [1]
-    );
+    assert_eq!(bench.rows(&Query { matcher, ..everything() }), [1]);
     drop(page);
     bench.end_cycle(100);
     bench.ended();
@@ -516,29 +334,14 @@ fn any_sample() -> impl Strategy<Value = (FlowSample, u64, bool)> {
         1 => Just(SampleKind::Fin),
         1 => Just(SampleKind::Rst),
     ];
-    (
-        0..12_u16,
-        any::<bool>(),
-        kinds,
-        0..50_u64,
-        0..8_u8,
-        0..20_u64,
-        any::<bool>(),
-    )
-        .prop_map(|(port, back, kind, packets, flags, wait, drains)| {
+    (0..12_u16, any::<bool>(), kinds, 0..50_u64, 0..8_u8, 0..20_u64, any::<bool>()).prop_map(
+        |(port, back, kind, packets, flags, wait, drains)| {
             let key = if back { reverse(&key(port)) } else { key(port) };
-            let packets = if kind == SampleKind::Counted {
-                packets
-            } else {
-                0
-            };
-            let sample = FlowSample {
-                kind,
-                tcp_flags: flags,
-                ..counted(key, packets, 0)
-            };
+            let packets = if kind == SampleKind::Counted { packets } else { 0 };
+            let sample = FlowSample { kind, tcp_flags: flags, ..counted(key, packets, 0) };
             (sample, wait, drains)
-        })
+        },
+    )
 }
 
 proptest! {

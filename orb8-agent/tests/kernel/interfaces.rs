@@ -51,13 +51,14 @@ impl Wire {
     fn expect(&mut self, key: FlowKey, expected: Counted) {
         for (engine, direction, ifindex) in &mut self.ends {
             let key = FlowKey { direction: *direction, ifindex: *ifindex, ..key };
-            let counted = engine.eventually(&format!("{expected:?} of {key:?}"), |seen| {
-                match seen.flows.get(&key) {
-                    Some(flow) if flow.counted.packets >= expected.packets => {
-                        ControlFlow::Break(flow.counted)
-                    }
-                    _ => ControlFlow::Continue(()),
+            let counted = engine.eventually(&format!("{expected:?} of {key:?}"), |seen| match seen
+                .flows
+                .get(&key)
+            {
+                Some(flow) if flow.counted.packets >= expected.packets => {
+                    ControlFlow::Break(flow.counted)
                 }
+                _ => ControlFlow::Continue(()),
             });
             assert_eq!(counted, expected, "{key:?}");
         }
@@ -73,10 +74,11 @@ impl Wire {
     /// Waits until both ends' counters of what is in no flow come to this, and compares.
     fn expect_counters(&mut self, [packets, bytes]: [Counter; 2], expected: Counted) {
         for (engine, ..) in &mut self.ends {
-            let counted = super::support::eventually(&format!("{expected:?} of {packets:?}"), || {
-                let counted = engine.counters().pair(packets, bytes);
-                (counted.packets >= expected.packets).then_some(counted)
-            });
+            let counted =
+                super::support::eventually(&format!("{expected:?} of {packets:?}"), || {
+                    let counted = engine.counters().pair(packets, bytes);
+                    (counted.packets >= expected.packets).then_some(counted)
+                });
             assert_eq!(counted, expected, "{packets:?}");
         }
     }
@@ -147,8 +149,7 @@ fn a_vlan_device_and_the_device_below_it() {
     let ends = udp_echo(&lab.pair, addresses.into(), Udp::Connected, 10, 400);
     for (name, vlan) in [(VETH, 42), ("tagged", 0)] {
         let index = lab.pair.client.index(name);
-        let key =
-            interface_flow(index, DIRECTION_EGRESS, protocol::UDP, ends.client, ends.server);
+        let key = interface_flow(index, DIRECTION_EGRESS, protocol::UDP, ends.client, ends.server);
         engine.read();
         let flow = engine.seen.flow(&FlowKey { vlan, ..key });
         assert_eq!(flow.counted, Counted::new(10, 10 * 428), "{name}");
@@ -243,9 +244,7 @@ fn a_device_without_link_headers() {
     device.write_all(&udp4().packet(&ports(1, 2, 70))).expect("a packet that comes in");
     device.write_all(&ipv6(protocol::UDP, &ports(1, 2, 70))).expect("a packet that comes in");
     engine.read();
-    for (key, bytes) in
-        [(flow4(protocol::UDP, 1, 2), 98), (flow6(protocol::UDP, 1, 2), 118)]
-    {
+    for (key, bytes) in [(flow4(protocol::UDP, 1, 2), 98), (flow6(protocol::UDP, 1, 2), 118)] {
         let key = FlowKey { ifindex: index, direction: DIRECTION_INGRESS, ..key };
         assert_eq!(engine.seen.flow(&key).counted, Counted::new(1, bytes));
     }

@@ -61,7 +61,11 @@ fn other_programs_on_the_interface_go_on() {
                 eventually("the other program's packets", || {
                     (other.ingress().bytes >= expected.bytes).then_some(())
                 });
-                assert!(other.egress().bytes >= expected.bytes, "{other:?}", other = other.egress());
+                assert!(
+                    other.egress().bytes >= expected.bytes,
+                    "{other:?}",
+                    other = other.egress()
+                );
             }
             if let Some(engine) = engine {
                 engine.read();

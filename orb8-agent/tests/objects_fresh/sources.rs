@@ -32,11 +32,7 @@ pub(crate) fn digest(root: &Path) -> io::Result<String> {
         hash.update([0]);
         hash.update(fs::read(root.join(path))?);
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn collect(root: &Path, path: String, paths: &mut Vec<String>) -> io::Result<()> {

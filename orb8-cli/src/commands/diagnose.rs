@@ -24,10 +24,7 @@ pub(super) async fn run(global: &GlobalArgs, console: &mut Console) -> Result<Ex
             console.out.write_all(report.into_text().as_bytes())?;
         }
     }
-    let failed = status
-        .checks
-        .iter()
-        .any(|check| check.state() == CheckState::Failed);
+    let failed = status.checks.iter().any(|check| check.state() == CheckState::Failed);
     Ok(if failed { Exit::Failure } else { Exit::Success })
 }
 
@@ -45,9 +42,7 @@ async fn findings(
             let checks = standalone::checks()?;
             let reason = error.to_string();
             let reason = reason.lines().next().unwrap_or_default();
-            console.note(&format!(
-                "{reason}; this is what the engine would find here"
-            ));
+            console.note(&format!("{reason}; this is what the engine would find here"));
             Ok(of_this_machine(checks))
         }
     }

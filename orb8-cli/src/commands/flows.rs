@@ -44,9 +44,7 @@ async fn once(
     console: &mut Console,
 ) -> Result<(), CliError> {
     let standalone = connection.is_standalone();
-    let duration = args
-        .duration
-        .or_else(|| standalone.then_some(STANDALONE_DURATION));
+    let duration = args.duration.or_else(|| standalone.then_some(STANDALONE_DURATION));
     let mut since = args.since.map(|since| since.unix_ns());
     if let Some(duration) = duration {
         if standalone {
@@ -133,17 +131,10 @@ fn frame(
         Shape::Human { wide } => {
             console.measure();
             // The last line stays empty, so that nothing scrolls.
-            let rows = console
-                .terminal
-                .map(|terminal| usize::from(terminal.height).saturating_sub(1));
+            let rows =
+                console.terminal.map(|terminal| usize::from(terminal.height).saturating_sub(1));
             let title = title(answer, args, console);
-            let text = lines(
-                answer,
-                args,
-                wide,
-                rows.map(|rows| rows.saturating_sub(1)),
-                console,
-            );
+            let text = lines(answer, args, wide, rows.map(|rows| rows.saturating_sub(1)), console);
             let mut screen = String::from(HOME);
             for line in std::iter::once(title.as_str()).chain(text.lines()) {
                 // Writing to a String cannot fail.
@@ -173,9 +164,7 @@ async fn query(
         include_self_traffic: args.show.include_self,
     });
     let answer = connection.client.query_flows(request).await;
-    answer
-        .map(tonic::Response::into_inner)
-        .map_err(|status| connection.error(&status))
+    answer.map(tonic::Response::into_inner).map_err(|status| connection.error(&status))
 }
 
 fn print_objects(
@@ -207,10 +196,7 @@ fn lines(
     let around = 1 + usize::from(lost.is_some());
     let shown = rows.map_or(usize::MAX, |rows| rows.saturating_sub(around));
     let flows: &[Flow] = &answer.flows[..answer.flows.len().min(shown)];
-    let cells: Vec<_> = flows
-        .iter()
-        .map(|flow| table.cells(&Row { flow, event: None }))
-        .collect();
+    let cells: Vec<_> = flows.iter().map(|flow| table.cells(&Row { flow, event: None })).collect();
     for row in &cells {
         table.admit(row);
     }
@@ -239,21 +225,14 @@ fn title(answer: &QueryFlowsResponse, args: &FlowsArgs, console: &Console) -> St
         (_, all) => format!("{} flows", units::count(all)),
     };
     let rate = units::byte_rate(sum(|flow| flow.bytes_per_second));
-    let text = format!(
-        "{}  {flows} by {order}, {rate}; Ctrl-C ends",
-        now.strftime("%H:%M:%S")
-    );
-    let width = console
-        .terminal
-        .map_or(usize::MAX, |terminal| terminal.width.into());
+    let text = format!("{}  {flows} by {order}, {rate}; Ctrl-C ends", now.strftime("%H:%M:%S"));
+    let width = console.terminal.map_or(usize::MAX, |terminal| terminal.width.into());
     let text: String = text.chars().take(width).collect();
     style::paint(&text, style::QUIET, console.colors)
 }
 
 fn lost_line(answer: &QueryFlowsResponse, colors: bool) -> Option<String> {
-    let accounting = answer
-        .accounting
-        .filter(|accounting| accounting.lost_packets > 0)?;
+    let accounting = answer.accounting.filter(|accounting| accounting.lost_packets > 0)?;
     let lost = Lost {
         source: LostSource::Kernel.into(),
         events: 0,

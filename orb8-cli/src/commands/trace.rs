@@ -43,9 +43,7 @@ async fn follow(
     let request = request(connection, args, console)?;
     let is_past = request.no_follow;
     let answer = connection.client.stream_events(request).await;
-    let events = answer
-        .map_err(|status| connection.error(&status))?
-        .into_inner();
+    let events = answer.map_err(|status| connection.error(&status))?.into_inner();
     if connection.is_standalone() {
         console.note("tracing in this process; Ctrl-C ends it");
     }
@@ -150,10 +148,7 @@ impl Printer {
             Shape::Human { wide } => {
                 let view = if wide { View::EventsWide } else { View::Events };
                 let table = super::table(view, &args.show, console);
-                Self::Human(Box::new(HumanPrinter {
-                    table,
-                    since_header: None,
-                }))
+                Self::Human(Box::new(HumanPrinter { table, since_header: None }))
             }
         }
     }
@@ -185,10 +180,7 @@ impl HumanPrinter {
         let Some(flow) = &event.flow else {
             return Ok(());
         };
-        let cells = self.table.cells(&Row {
-            flow,
-            event: Some(event),
-        });
+        let cells = self.table.cells(&Row { flow, event: Some(event) });
         let change = self.table.admit(&cells);
         if self.wants_header(change, console) {
             writeln!(console.out, "{}", self.table.header())?;
@@ -252,11 +244,7 @@ impl Summary {
     }
 
     fn text(&self) -> String {
-        let more = if self.flows.len() == MAX_FLOWS {
-            "+"
-        } else {
-            ""
-        };
+        let more = if self.flows.len() == MAX_FLOWS { "+" } else { "" };
         let flows = u64::try_from(self.flows.len()).unwrap_or(u64::MAX);
         let lost = match (self.lost_events, self.lost_packets) {
             (0, 0) => "nothing lost".to_owned(),
@@ -270,9 +258,7 @@ impl Summary {
                 )
             }
         };
-        let took = self
-            .began
-            .map(|began| format!(" in {}", units::duration(began.elapsed())));
+        let took = self.began.map(|began| format!(" in {}", units::duration(began.elapsed())));
         format!(
             "{}{more} {}, {}, {lost}{}",
             units::count(flows),
@@ -287,10 +273,7 @@ impl Summary {
 fn identity(flow: &Flow) -> impl Hash {
     let end = |end| flow.endpoint(end).map(|end| (end.ip.as_slice(), end.port));
     let icmp = flow.icmp.map(|icmp| (icmp.r#type, icmp.code));
-    let interface = flow
-        .interface
-        .as_ref()
-        .map_or(0, |interface| interface.index);
+    let interface = flow.interface.as_ref().map_or(0, |interface| interface.index);
     // A socket's packets may change their interface, an interface's their owner.
     let place = match flow.hook() {
         Hook::Interface => (u64::from(interface), flow.vlan, flow.inner_vlan),
@@ -318,10 +301,7 @@ mod tests {
     use super::*;
 
     fn flow() -> Flow {
-        let end = |last: u8| Endpoint {
-            ip: vec![10, 0, 0, last],
-            ..Endpoint::default()
-        };
+        let end = |last: u8| Endpoint { ip: vec![10, 0, 0, last], ..Endpoint::default() };
         Flow {
             source: Some(end(1)),
             destination: Some(end(2)),
@@ -329,10 +309,7 @@ mod tests {
             icmp: Some(IcmpType { r#type: 8, code: 0 }),
             hook: Hook::Socket.into(),
             cgroup_id: 5,
-            interface: Some(Interface {
-                index: 2,
-                name: String::new(),
-            }),
+            interface: Some(Interface { index: 2, name: String::new() }),
             ..Flow::default()
         }
     }
@@ -350,45 +327,21 @@ mod tests {
 
     #[test]
     fn the_summary_tells_flows_apart_as_the_agent_does() {
-        let icmp = |r#type, code| Flow {
-            icmp: Some(IcmpType { r#type, code }),
-            ..flow()
-        };
+        let icmp = |r#type, code| Flow { icmp: Some(IcmpType { r#type, code }), ..flow() };
         assert_eq!(count(&[flow(), icmp(0, 0), icmp(8, 1), icmp(8, 0)]), 3);
         let more = Flow { bytes: 7, ..flow() };
-        let fragment = Flow {
-            fragment: true,
-            ..flow()
-        };
-        let elsewhere = Flow {
-            node_name: "b".into(),
-            ..flow()
-        };
+        let fragment = Flow { fragment: true, ..flow() };
+        let elsewhere = Flow { node_name: "b".into(), ..flow() };
         assert_eq!(count(&[flow(), more, fragment, elsewhere]), 3);
         let moved = |hook: Hook, index, cgroup_id| Flow {
             hook: hook.into(),
-            interface: Some(Interface {
-                index,
-                name: String::new(),
-            }),
+            interface: Some(Interface { index, name: String::new() }),
             cgroup_id,
             ..flow()
         };
-        assert_eq!(
-            count(&[moved(Hook::Socket, 2, 5), moved(Hook::Socket, 3, 5)]),
-            1
-        );
-        assert_eq!(
-            count(&[moved(Hook::Socket, 2, 5), moved(Hook::Socket, 2, 6)]),
-            2
-        );
-        assert_eq!(
-            count(&[moved(Hook::Interface, 2, 0), moved(Hook::Interface, 2, 5)]),
-            1
-        );
-        assert_eq!(
-            count(&[moved(Hook::Interface, 2, 0), moved(Hook::Interface, 3, 0)]),
-            2
-        );
+        assert_eq!(count(&[moved(Hook::Socket, 2, 5), moved(Hook::Socket, 3, 5)]), 1);
+        assert_eq!(count(&[moved(Hook::Socket, 2, 5), moved(Hook::Socket, 2, 6)]), 2);
+        assert_eq!(count(&[moved(Hook::Interface, 2, 0), moved(Hook::Interface, 2, 5)]), 1);
+        assert_eq!(count(&[moved(Hook::Interface, 2, 0), moved(Hook::Interface, 3, 0)]), 2);
     }
 }

@@ -5,9 +5,7 @@ use super::{FilterArgs, FromArgMatches};
 fn try_parse(line: &str) -> Result<FilterArgs, String> {
     let command = <FilterArgs as clap::Args>::augment_args(clap::Command::new("test"));
     let args = std::iter::once("test").chain(line.split_whitespace());
-    let matches = command
-        .try_get_matches_from(args)
-        .map_err(|error| error.to_string())?;
+    let matches = command.try_get_matches_from(args).map_err(|error| error.to_string())?;
     FilterArgs::from_arg_matches(&matches).map_err(|error| error.to_string())
 }
 
@@ -36,13 +34,7 @@ fn flags_are_anded_and_values_are_ored() {
         ip_version: vec![4],
         ..FlowFilter::default()
     };
-    assert_eq!(
-        filters,
-        FilterArgs {
-            include: vec![expected],
-            exclude: vec![]
-        }
-    );
+    assert_eq!(filters, FilterArgs { include: vec![expected], exclude: vec![] });
 }
 
 #[test]
@@ -75,20 +67,11 @@ fn sides_have_flags_of_their_own() {
 #[test]
 fn not_negates_the_next_flag_only() {
     let filters = parse("--pod a --not --pod b --pod c --not --port 53,123 -6");
-    let include = FlowFilter {
-        pod: texts(&["a", "c"]),
-        ip_version: vec![6],
-        ..FlowFilter::default()
-    };
+    let include =
+        FlowFilter { pod: texts(&["a", "c"]), ip_version: vec![6], ..FlowFilter::default() };
     let exclude = [
-        FlowFilter {
-            pod: texts(&["b"]),
-            ..FlowFilter::default()
-        },
-        FlowFilter {
-            port: vec![53, 123],
-            ..FlowFilter::default()
-        },
+        FlowFilter { pod: texts(&["b"]), ..FlowFilter::default() },
+        FlowFilter { port: vec![53, 123], ..FlowFilter::default() },
     ];
     assert_eq!(filters.include, [include]);
     assert_eq!(filters.exclude, exclude);
@@ -97,22 +80,10 @@ fn not_negates_the_next_flag_only() {
 #[test]
 fn not_negates_flags_without_values_and_with_equals_signs() {
     let filters = parse("--not -6 --not --port=53 --port=80");
-    assert_eq!(
-        filters.include,
-        [FlowFilter {
-            port: vec![80],
-            ..FlowFilter::default()
-        }]
-    );
+    assert_eq!(filters.include, [FlowFilter { port: vec![80], ..FlowFilter::default() }]);
     let exclude = [
-        FlowFilter {
-            ip_version: vec![6],
-            ..FlowFilter::default()
-        },
-        FlowFilter {
-            port: vec![53],
-            ..FlowFilter::default()
-        },
+        FlowFilter { ip_version: vec![6], ..FlowFilter::default() },
+        FlowFilter { port: vec![53], ..FlowFilter::default() },
     ];
     assert_eq!(filters.exclude, exclude);
 }
@@ -138,19 +109,10 @@ fn bad_values_are_named_with_their_flag() {
             "--from-ip 10.0.0.0/33",
             "'10.0.0.0/33' for '--from-ip <ADDRESS>': `10.0.0.0/33` is neither",
         ),
-        (
-            "--port 70000",
-            "'70000' for '--port <PORT>': 70000 is not a port (1 to 65535)",
-        ),
-        (
-            "--port nonsense",
-            "neither a port (1 to 65535) nor the name of a well-known one",
-        ),
+        ("--port 70000", "'70000' for '--port <PORT>': 70000 is not a port (1 to 65535)"),
+        ("--port nonsense", "neither a port (1 to 65535) nor the name of a well-known one"),
         ("--pod a*b", "has a `*` that is not at its end"),
-        (
-            "--protocol tpc",
-            "[possible values: tcp, udp, icmp, icmpv6, sctp, other]",
-        ),
+        ("--protocol tpc", "[possible values: tcp, udp, icmp, icmpv6, sctp, other]"),
         ("--direction up", "[possible values: ingress, egress]"),
     ] {
         let error = try_parse(line).unwrap_err();

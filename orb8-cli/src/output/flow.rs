@@ -26,6 +26,7 @@ pub(crate) fn write_event(
     let r#type = match event.kind() {
         EventKind::FlowNew => "flow_new",
         EventKind::FlowUpdate => "flow_update",
+        EventKind::FlowClosing => "flow_closing",
         EventKind::FlowEnd => "flow_end",
         EventKind::Lost => return machine.write(out, &LostObject::of_event(event)),
         EventKind::Unspecified => return Ok(()),
@@ -76,12 +77,7 @@ pub(crate) struct LostObject<'a> {
 
 impl<'a> LostObject<'a> {
     fn of_event(event: &'a StreamEventsResponse) -> Self {
-        let Lost {
-            events,
-            packets,
-            bytes,
-            ..
-        } = event.lost.unwrap_or_default();
+        let Lost { events, packets, bytes, .. } = event.lost.unwrap_or_default();
         Self {
             r#type: "lost",
             time: timestamp(event.time_ns),
@@ -117,10 +113,7 @@ pub(crate) struct FlowObject<'a> {
 
 impl<'a> FlowObject<'a> {
     pub(crate) fn new(flow: &'a Flow) -> Self {
-        Self {
-            r#type: "flow",
-            flow: FlowFieldsObject::new(flow),
-        }
+        Self { r#type: "flow", flow: FlowFieldsObject::new(flow) }
     }
 }
 
@@ -237,10 +230,7 @@ impl<'a> FlowFieldsObject<'a> {
             interface: flow
                 .interface
                 .as_ref()
-                .map(|Interface { index, name }| InterfaceObject {
-                    index: *index,
-                    name,
-                }),
+                .map(|Interface { index, name }| InterfaceObject { index: *index, name }),
             vlan: flow.vlan,
             inner_vlan: flow.inner_vlan,
             fragment: flow.fragment,
@@ -253,11 +243,7 @@ impl<'a> FlowFieldsObject<'a> {
 impl IcmpObject {
     fn new(protocol: Protocol, icmp: IcmpType) -> Self {
         let IcmpType { r#type, code } = icmp;
-        Self {
-            r#type,
-            code,
-            name: icmp::name(protocol, icmp),
-        }
+        Self { r#type, code, name: icmp::name(protocol, icmp) }
     }
 }
 
@@ -308,17 +294,10 @@ fn tcp_flags(flags: u32) -> Vec<&'static str> {
         (0x40, "ece"),
         (0x80, "cwr"),
     ];
-    WORDS
-        .iter()
-        .filter(|(bit, _)| flags & bit != 0)
-        .map(|(_, word)| *word)
-        .collect()
+    WORDS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, word)| *word).collect()
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it with a reference"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(value: &u64) -> bool {
     *value == 0
 }

@@ -26,10 +26,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) const fn new(colors: bool) -> Self {
-        Self {
-            text: String::new(),
-            colors,
-        }
+        Self { text: String::new(), colors }
     }
 
     pub(crate) fn into_text(self) -> String {
@@ -79,30 +76,14 @@ impl Report {
 
     fn accounting(&mut self, accounting: &Accounting) {
         self.section("Accounting");
-        self.amount(
-            "Counted",
-            accounting.counted_packets,
-            accounting.counted_bytes,
-        );
+        self.amount("Counted", accounting.counted_packets, accounting.counted_bytes);
         let lost = amount(accounting.lost_packets, accounting.lost_bytes);
-        let style = if accounting.lost_packets == 0 {
-            Style::new()
-        } else {
-            BAD
-        };
+        let style = if accounting.lost_packets == 0 { Style::new() } else { BAD };
         self.label("Lost", &paint(&lost, style, self.colors));
         for (label, packets, bytes) in [
             ("Not IP", accounting.other_packets, accounting.other_bytes),
-            (
-                "Malformed",
-                accounting.malformed_packets,
-                accounting.malformed_bytes,
-            ),
-            (
-                "Seen twice",
-                accounting.duplicate_packets,
-                accounting.duplicate_bytes,
-            ),
+            ("Malformed", accounting.malformed_packets, accounting.malformed_bytes),
+            ("Seen twice", accounting.duplicate_packets, accounting.duplicate_bytes),
         ] {
             if packets > 0 {
                 self.amount(label, packets, bytes);
@@ -127,20 +108,15 @@ impl Report {
         // What starting costs is no share of anything.
         let cpu = match uptime_ns {
             ..STARTING => nanos(cost.cpu_ns),
-            uptime => format!(
-                "{} ({} of a core)",
-                nanos(cost.cpu_ns),
-                percent(cost.cpu_ns, uptime)
-            ),
+            uptime => {
+                format!("{} ({} of a core)", nanos(cost.cpu_ns), percent(cost.cpu_ns, uptime))
+            }
         };
         self.label("CPU", &cpu);
         self.label("Memory", &units::memory(cost.rss_bytes));
         self.label("Kernel maps", &units::memory(cost.map_bytes));
         if let (Some(ns), Some(runs @ 1..)) = (cost.bpf_ns, cost.bpf_runs) {
-            self.label(
-                "Programs",
-                &format!("{} ns a run, {} runs", ns / runs, units::count(runs)),
-            );
+            self.label("Programs", &format!("{} ns a run, {} runs", ns / runs, units::count(runs)));
         }
     }
 
@@ -156,15 +132,8 @@ impl Report {
             self.label("Why", &attachment.reason);
         }
         if !attachment.cgroup_root.is_empty() {
-            let storage = if attachment.socket_storage {
-                "on"
-            } else {
-                "off"
-            };
-            self.label(
-                "Sockets",
-                &format!("{}, socket storage {storage}", attachment.cgroup_root),
-            );
+            let storage = if attachment.socket_storage { "on" } else { "off" };
+            self.label("Sockets", &format!("{}, socket storage {storage}", attachment.cgroup_root));
         }
         if !attachment.interfaces.is_empty() {
             let names: Vec<String> = attachment
@@ -211,11 +180,7 @@ impl Report {
 
     fn checks(&mut self, checks: &[Check]) {
         self.section("Checks");
-        let width = checks
-            .iter()
-            .map(|check| check.name.chars().count())
-            .max()
-            .unwrap_or(0);
+        let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
         for check in checks {
             let (state, style) = match check.state() {
                 CheckState::Ok => ("ok    ", GOOD),
@@ -224,10 +189,7 @@ impl Report {
                 CheckState::Unspecified => ("-     ", QUIET),
             };
             let state = paint(state, style, self.colors);
-            self.line(format_args!(
-                "  {state}  {:width$}  {}",
-                check.name, check.detail
-            ));
+            self.line(format_args!("  {state}  {:width$}  {}", check.name, check.detail));
             if !check.remedy.is_empty() {
                 let remedy = paint(&format!("→ {}", check.remedy), QUIET, self.colors);
                 self.line(format_args!("          {:width$}  {remedy}", ""));

@@ -200,34 +200,16 @@ impl AccountingObject {
 
 impl<'a> SourceObject<'a> {
     fn new(source: &'a SourceStatus) -> Self {
-        Self {
-            name: &source.name,
-            state: source.state().word(),
-            reason: &source.reason,
-        }
+        Self { name: &source.name, state: source.state().word(), reason: &source.reason }
     }
 }
 
 impl<'a> AttachmentObject<'a> {
     fn new(attachment: &'a Attachment) -> Self {
-        let Attachment {
-            requested,
-            in_force,
-            reason,
-            cgroup_root,
-            interfaces,
-            socket_storage,
-        } = attachment;
-        let attached = |AttachedInterface {
-                            index,
-                            name,
-                            mechanism,
-                        }: &'a AttachedInterface| {
-            AttachedObject {
-                index: *index,
-                name,
-                mechanism,
-            }
+        let Attachment { requested, in_force, reason, cgroup_root, interfaces, socket_storage } =
+            attachment;
+        let attached = |AttachedInterface { index, name, mechanism }: &'a AttachedInterface| {
+            AttachedObject { index: *index, name, mechanism }
         };
         Self {
             requested,
@@ -253,13 +235,7 @@ impl<'a> CheckObject<'a> {
 
 impl<'a> RingObject<'a> {
     fn new(ring: &'a RingStatus) -> Self {
-        let RingStatus {
-            probe,
-            size_bytes,
-            events,
-            drops,
-            utilization,
-        } = ring;
+        let RingStatus { probe, size_bytes, events, drops, utilization } = ring;
         Self {
             probe,
             size_bytes: *size_bytes,
@@ -272,19 +248,7 @@ impl<'a> RingObject<'a> {
 
 impl CostObject {
     fn new(cost: Cost) -> Self {
-        let Cost {
-            cpu_ns,
-            rss_bytes,
-            map_bytes,
-            bpf_ns,
-            bpf_runs,
-        } = cost;
-        Self {
-            cpu_ns,
-            rss_bytes,
-            map_bytes,
-            bpf_ns,
-            bpf_runs,
-        }
+        let Cost { cpu_ns, rss_bytes, map_bytes, bpf_ns, bpf_runs } = cost;
+        Self { cpu_ns, rss_bytes, map_bytes, bpf_ns, bpf_runs }
     }
 }

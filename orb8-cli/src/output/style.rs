@@ -32,11 +32,7 @@ pub(crate) fn of(tone: Tone, text: &str) -> Style {
 
 /// Puts the style around the text, where there are colours.
 pub(crate) fn paint(text: &str, style: Style, colors: bool) -> String {
-    if colors && style != PLAIN {
-        format!("{style}{text}{style:#}")
-    } else {
-        text.to_owned()
-    }
+    if colors && style != PLAIN { format!("{style}{text}{style:#}") } else { text.to_owned() }
 }
 
 #[cfg(test)]

@@ -54,27 +54,15 @@ impl Table {
         let widest: Vec<usize> = columns.iter().map(|column| usual(view, column)).collect();
         let room = room.map(usize::from);
         let layout = Layout::fit(columns, &widest, room);
-        Self {
-            view,
-            format,
-            colors,
-            room,
-            widest,
-            layout,
-        }
+        Self { view, format, colors, room, widest, layout }
     }
 
     /// Makes the cells of a row.
     pub(crate) fn cells(&self, row: &Row<'_>) -> Cells {
         let value = |column: &&Column| (column.value)(row, &self.format).map(printable);
         let texts = self.view.columns().iter().map(value).collect();
-        let ended = row
-            .event
-            .is_some_and(|event| event.kind() == EventKind::FlowEnd);
-        Cells {
-            texts,
-            quiet: row.flow.self_traffic || ended,
-        }
+        let ended = row.event.is_some_and(|event| event.kind() == EventKind::FlowEnd);
+        Cells { texts, quiet: row.flow.self_traffic || ended }
     }
 
     /// Makes room for a row. Do it before [`Self::line`].
@@ -121,11 +109,7 @@ impl Table {
         }
         let columns = self.view.columns();
         self.assemble(text, |i| {
-            Some(if cells.texts[i].is_some() {
-                columns[i].tone
-            } else {
-                Tone::Quiet
-            })
+            Some(if cells.texts[i].is_some() { columns[i].tone } else { Tone::Quiet })
         })
     }
 
@@ -168,12 +152,8 @@ impl Table {
 impl Layout {
     /// Returns the widths that decide where columns start: all but the last one's.
     fn starts(&self) -> Vec<(usize, usize)> {
-        let mut shown: Vec<(usize, usize)> = self
-            .0
-            .iter()
-            .enumerate()
-            .filter_map(|(i, width)| Some((i, (*width)?)))
-            .collect();
+        let mut shown: Vec<(usize, usize)> =
+            self.0.iter().enumerate().filter_map(|(i, width)| Some((i, (*width)?))).collect();
         if let Some((_, width)) = shown.last_mut() {
             *width = 0;
         }
@@ -253,10 +233,7 @@ fn cut(text: String, width: usize, rule: Width) -> String {
         return text;
     }
     if let Width::Flexible(_, Cut::Words) = rule {
-        let blanks = text
-            .char_indices()
-            .take(width + 1)
-            .filter(|(_, c)| *c == ' ');
+        let blanks = text.char_indices().take(width + 1).filter(|(_, c)| *c == ' ');
         if let Some((end, _)) = blanks.last() {
             return text[..end].to_owned();
         }
@@ -268,23 +245,13 @@ fn cut(text: String, width: usize, rule: Width) -> String {
         Width::Flexible(_, Cut::End | Cut::Words) | Width::Natural(_) => 0,
     };
     let head = text.chars().take(kept - tail);
-    head.chain(['…'])
-        .chain(text.chars().skip(length - tail))
-        .collect()
+    head.chain(['…']).chain(text.chars().skip(length - tail)).collect()
 }
 
 /// Names come from whoever named them: nothing in them may steer the terminal.
 fn printable(text: String) -> String {
     if text.chars().any(char::is_control) {
-        text.chars()
-            .map(|c| {
-                if c.is_control() {
-                    char::REPLACEMENT_CHARACTER
-                } else {
-                    c
-                }
-            })
-            .collect()
+        text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
     } else {
         text
     }
@@ -300,10 +267,7 @@ mod tests {
         let end = Width::Flexible(0, Cut::End);
         assert_eq!(cut("abcdefghij".into(), 7, end), "abcdef…");
         assert_eq!(cut("abcdefghij".into(), 7, middle), "abc…hij");
-        assert_eq!(
-            cut("12:34:56.789".into(), 8, Width::Flexible(0, Cut::Silent)),
-            "12:34:56"
-        );
+        assert_eq!(cut("12:34:56.789".into(), 8, Width::Flexible(0, Cut::Silent)), "12:34:56");
         let words = Width::Flexible(0, Cut::Words);
         assert_eq!(cut("ICMPv6 echo-reply".into(), 16, words), "ICMPv6");
         assert_eq!(cut("ICMPv6 echo-reply".into(), 6, words), "ICMPv6");

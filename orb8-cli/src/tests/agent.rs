@@ -73,11 +73,7 @@ impl FakeAgent {
 
     /// Listens on loopback with TLS, for clients that its authority knows.
     pub(super) async fn start_tls(script: Script, tls: ServerTlsConfig) -> SocketAddr {
-        let service = Service {
-            script,
-            queries: Arc::default(),
-            streams: Arc::default(),
-        };
+        let service = Service { script, queries: Arc::default(), streams: Arc::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut server = tonic::transport::Server::builder().tls_config(tls).unwrap();
@@ -118,13 +114,8 @@ impl OrbitAgentService for Service {
         let request = request.into_inner();
         let matcher = Matcher::new(&request.include, &request.exclude)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let matched: Vec<Flow> = self
-            .script
-            .flows
-            .iter()
-            .filter(|flow| matcher.matches(*flow))
-            .cloned()
-            .collect();
+        let matched: Vec<Flow> =
+            self.script.flows.iter().filter(|flow| matcher.matches(*flow)).cloned().collect();
         let answer = QueryFlowsResponse {
             total_matched: matched.len() as u64,
             flows: matched.into_iter().take(request.limit as usize).collect(),
@@ -163,9 +154,7 @@ impl OrbitAgentService for Service {
                 End::Fails => Some(Err(Status::unavailable("the agent is shutting down"))),
             }
         });
-        Ok(Response::new(Box::pin(
-            events.chain(rest.filter_map(|item| item)),
-        )))
+        Ok(Response::new(Box::pin(events.chain(rest.filter_map(|item| item)))))
     }
 
     async fn get_status(

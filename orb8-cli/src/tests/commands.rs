@@ -11,11 +11,7 @@ use super::{Outcome, Sink, Surroundings, samples};
 use crate::error::Exit;
 
 fn script() -> Script {
-    Script {
-        flows: samples::flows(),
-        events: samples::events(),
-        ..Script::default()
-    }
+    Script { flows: samples::flows(), events: samples::events(), ..Script::default() }
 }
 
 async fn ask(surroundings: Surroundings, command: &str) -> Outcome {
@@ -86,26 +82,16 @@ async fn events_yaml() {
 
 #[tokio::test]
 async fn events_in_color() {
-    let surroundings = Surroundings {
-        colors: true,
-        ..Surroundings::terminal(160)
-    };
+    let surroundings = Surroundings { colors: true, ..Surroundings::terminal(160) };
     let text = succeed(surroundings, "trace network").await;
     assert_snapshot!(text.replace('\x1b', "␛"));
 }
 
 #[tokio::test]
 async fn color_is_a_flag() {
-    let color = Surroundings {
-        colors: true,
-        ..Surroundings::terminal(80)
-    };
+    let color = Surroundings { colors: true, ..Surroundings::terminal(80) };
     assert!(!succeed(color, "flows --color never").await.contains('\x1b'));
-    assert!(
-        succeed(Surroundings::piped(), "flows --color always")
-            .await
-            .contains('\x1b')
-    );
+    assert!(succeed(Surroundings::piped(), "flows --color always").await.contains('\x1b'));
 }
 
 #[tokio::test]
@@ -138,10 +124,7 @@ async fn diagnose_json() {
 #[tokio::test]
 async fn version_json() {
     let version = succeed(Surroundings::piped(), "version -o json").await;
-    assert!(
-        version.starts_with(r#"{"type":"version","version":""#),
-        "{version}"
-    );
+    assert!(version.starts_with(r#"{"type":"version","version":""#), "{version}");
 }
 
 #[tokio::test]
@@ -163,18 +146,12 @@ async fn filters_reach_the_agent() {
         text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
     };
     let dns = only("flows --port dns --protocol udp").await;
-    assert!(
-        matches!(dns.as_slice(), [line] if line.contains("UDP")),
-        "{dns:?}"
-    );
+    assert!(matches!(dns.as_slice(), [line] if line.contains("UDP")), "{dns:?}");
     let not_tcp = only("flows --not --protocol tcp").await;
     assert_eq!(not_tcp.len(), 2, "{not_tcp:?}");
     let two = only("flows -4 --not --protocol icmp --not --ip 127.0.0.0/8").await;
     assert_eq!(two.len(), 2, "{two:?}");
-    assert!(
-        two[0].contains("llama-trainer-0") && two[1].contains("ssh.service"),
-        "{two:?}"
-    );
+    assert!(two[0].contains("llama-trainer-0") && two[1].contains("ssh.service"), "{two:?}");
 }
 
 #[tokio::test]
@@ -192,9 +169,7 @@ async fn flags_become_a_query() {
     assert!(query.start_time_ns.is_some());
     assert_eq!(query.exclude[0].namespace, ["kube*"]);
 
-    Surroundings::piped()
-        .run(&agent.ask("flows --last 3"))
-        .await;
+    Surroundings::piped().run(&agent.ask("flows --last 3")).await;
     let query = agent.queries.lock().unwrap().remove(0);
     assert_eq!((query.sort_by(), query.limit), (SortBy::LastSeen, 3));
 }
@@ -209,60 +184,32 @@ async fn flags_become_a_subscription() {
     run("trace network").await;
     run("trace network --last 10 --event new,end").await;
     run("trace network --since 1m -f").await;
-    let past = Surroundings::piped()
-        .run(&agent.ask("trace network --last 5"))
-        .await;
-    assert!(
-        past.err.ends_with("packets lost\n"),
-        "no duration: {}",
-        past.err
-    );
+    let past = Surroundings::piped().run(&agent.ask("trace network --last 5")).await;
+    assert!(past.err.ends_with("packets lost\n"), "no duration: {}", past.err);
     let requests = agent.streams.lock().unwrap();
     assert!(!requests[0].no_follow && requests[0].kinds.is_empty());
     assert!(requests[1].no_follow);
-    assert_eq!(
-        (requests[1].last, requests[1].kinds.as_slice()),
-        (10, [1, 3].as_slice())
-    );
+    assert_eq!((requests[1].last, requests[1].kinds.as_slice()), (10, [1, 3].as_slice()));
     assert!(!requests[2].no_follow && requests[2].since_time_ns.is_some());
 }
 
 #[tokio::test]
 async fn loss_is_shown_with_the_flows() {
-    let accounting = Accounting {
-        lost_packets: 1234,
-        lost_bytes: 98_765,
-        ..Accounting::default()
-    };
-    let agent = FakeAgent::start(Script {
-        accounting,
-        ..script()
-    });
-    let table = Surroundings::piped()
-        .run(&agent.ask("flows --limit 1"))
-        .await
-        .out;
+    let accounting = Accounting { lost_packets: 1234, lost_bytes: 98_765, ..Accounting::default() };
+    let agent = FakeAgent::start(Script { accounting, ..script() });
+    let table = Surroundings::piped().run(&agent.ask("flows --limit 1")).await.out;
     assert!(
         table.ends_with("EVENTS LOST: KERNEL 1,234 packets, 98.8KB are in no flow\n"),
         "{table}"
     );
-    let json = Surroundings::piped()
-        .run(&agent.ask("flows --limit 1 -o json"))
-        .await
-        .out;
+    let json = Surroundings::piped().run(&agent.ask("flows --limit 1 -o json")).await.out;
     let last: serde_json::Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
-    assert_eq!(
-        (&last["type"], &last["packets"]),
-        (&"lost".into(), &1234.into())
-    );
+    assert_eq!((&last["type"], &last["packets"]), (&"lost".into(), &1234.into()));
 }
 
 #[tokio::test]
 async fn interrupting_a_trace_prints_a_summary() {
-    let agent = FakeAgent::start(Script {
-        end: End::Stays,
-        ..script()
-    });
+    let agent = FakeAgent::start(Script { end: End::Stays, ..script() });
     let surroundings = Surroundings::piped();
     let interrupt = surroundings.interrupt.clone();
     let line = agent.ask("trace network");
@@ -279,41 +226,21 @@ async fn interrupting_a_trace_prints_a_summary() {
 
 #[tokio::test]
 async fn duration_and_limit_end_a_trace() {
-    let agent = FakeAgent::start(Script {
-        end: End::Stays,
-        ..script()
-    });
-    let timed = Surroundings::piped()
-        .run(&agent.ask("trace network --duration 200ms"))
-        .await;
+    let agent = FakeAgent::start(Script { end: End::Stays, ..script() });
+    let timed = Surroundings::piped().run(&agent.ask("trace network --duration 200ms")).await;
     assert_eq!(timed.exit, Exit::Success);
-    let limited = Surroundings::piped()
-        .run(&agent.ask("trace network --limit 2 -q"))
-        .await;
+    let limited = Surroundings::piped().run(&agent.ask("trace network --limit 2 -q")).await;
     assert_eq!(limited.out.lines().count(), 3, "{}", limited.out);
     assert!(limited.err.is_empty(), "{}", limited.err);
 }
 
 #[tokio::test]
 async fn an_agent_that_goes_away_is_an_error() {
-    let agent = FakeAgent::start(Script {
-        end: End::Fails,
-        ..script()
-    });
+    let agent = FakeAgent::start(Script { end: End::Fails, ..script() });
     let outcome = Surroundings::piped().run(&agent.ask("trace network")).await;
     assert_eq!(outcome.exit, Exit::Unavailable);
-    assert!(
-        outcome
-            .err
-            .contains("went away: the agent is shutting down"),
-        "{}",
-        outcome.err
-    );
-    assert_eq!(
-        outcome.out.lines().count(),
-        10,
-        "what came before is printed"
-    );
+    assert!(outcome.err.contains("went away: the agent is shutting down"), "{}", outcome.err);
+    assert_eq!(outcome.out.lines().count(), 10, "what came before is printed");
 }
 
 #[tokio::test]
@@ -322,27 +249,13 @@ async fn an_agent_that_is_away_is_one_message() {
     let command = line(&dir.path().join("none.sock"), "flows");
     let outcome = Surroundings::piped().run(&command).await;
     assert_eq!(outcome.exit, Exit::Unavailable);
-    assert!(
-        outcome.err.starts_with("error: no agent answers at unix:"),
-        "{}",
-        outcome.err
-    );
-    assert!(
-        outcome.err.contains("start one there (sudo orb8-agent)"),
-        "{}",
-        outcome.err
-    );
+    assert!(outcome.err.starts_with("error: no agent answers at unix:"), "{}", outcome.err);
+    assert!(outcome.err.contains("start one there (sudo orb8-agent)"), "{}", outcome.err);
     assert!(outcome.out.is_empty());
 
-    let outcome = Surroundings::piped()
-        .run("--agent 127.0.0.1:1 status")
-        .await;
+    let outcome = Surroundings::piped().run("--agent 127.0.0.1:1 status").await;
     assert_eq!(outcome.exit, Exit::Unavailable);
-    assert!(
-        outcome.err.contains("127.0.0.1:1: Connection refused"),
-        "{}",
-        outcome.err
-    );
+    assert!(outcome.err.contains("127.0.0.1:1: Connection refused"), "{}", outcome.err);
 }
 
 #[tokio::test]
@@ -355,13 +268,7 @@ async fn the_local_agent_is_found() {
     let none = Surroundings::piped().with_local(&dir.path().join("none.sock"));
     let outcome = none.run("status").await;
     assert_eq!(outcome.exit, Exit::Unavailable);
-    assert!(
-        outcome
-            .err
-            .contains("none.sock\n  start one (sudo orb8-agent)"),
-        "{}",
-        outcome.err
-    );
+    assert!(outcome.err.contains("none.sock\n  start one (sudo orb8-agent)"), "{}", outcome.err);
 }
 
 #[tokio::test]
@@ -375,12 +282,7 @@ async fn who_listens_but_is_no_agent_is_not_asked() {
         }
     });
     let local_agents = vec![address.to_string()];
-    let outcome = Surroundings {
-        local_agents,
-        ..Surroundings::piped()
-    }
-    .run("status")
-    .await;
+    let outcome = Surroundings { local_agents, ..Surroundings::piped() }.run("status").await;
     assert_eq!(outcome.exit, Exit::Unavailable, "{}", outcome.err);
 }
 
@@ -390,22 +292,11 @@ async fn watching_refreshes_in_place() {
     let command = agent.ask("flows --watch --interval 100ms --duration 350ms");
     let outcome = Surroundings::terminal(80).run(&command).await;
     assert_eq!(outcome.exit, Exit::Success, "{}", outcome.err);
-    assert!(
-        outcome.out.starts_with("\x1b[?25l\x1b[2J\x1b[H"),
-        "{:?}",
-        outcome.out
-    );
-    assert!(
-        outcome.out.ends_with("\x1b[J\x1b[?25h"),
-        "{:?}",
-        outcome.out
-    );
+    assert!(outcome.out.starts_with("\x1b[?25l\x1b[2J\x1b[H"), "{:?}", outcome.out);
+    assert!(outcome.out.ends_with("\x1b[J\x1b[?25h"), "{:?}", outcome.out);
     assert!(agent.queries.lock().unwrap().len() >= 2);
     let title = outcome.out.lines().next().unwrap();
-    assert!(
-        title.contains("  5 flows by bytes, 1.2GB/s; Ctrl-C ends"),
-        "{title:?}"
-    );
+    assert!(title.contains("  5 flows by bytes, 1.2GB/s; Ctrl-C ends"), "{title:?}");
     let many = outcome.out.split("\x1b[H").nth(1).unwrap();
     assert!(many.lines().count() < 24, "it scrolls: {many}");
 
@@ -429,22 +320,11 @@ impl Write for Gone {
 
 #[tokio::test]
 async fn a_reader_that_is_gone_ends_it_quietly() {
-    let agent = FakeAgent::start(Script {
-        end: End::Stays,
-        ..script()
-    });
-    for command in [
-        "flows",
-        "trace network",
-        "trace network -o json",
-        "status",
-        "version",
-    ] {
+    let agent = FakeAgent::start(Script { end: End::Stays, ..script() });
+    for command in ["flows", "trace network", "trace network -o json", "status", "version"] {
         let err = Sink::default();
         let line = agent.ask(command);
-        let exit = Surroundings::piped()
-            .run_to(&line, Box::new(Gone), err.clone())
-            .await;
+        let exit = Surroundings::piped().run_to(&line, Box::new(Gone), err.clone()).await;
         assert_eq!(exit, Exit::Success, "{command}");
         assert!(err.text().is_empty(), "{command}: {}", err.text());
     }

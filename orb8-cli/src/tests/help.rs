@@ -8,9 +8,8 @@ use crate::error::Exit;
 fn found(path: &[&str]) -> clap::Command {
     let mut command = crate::command().term_width(100);
     command.build();
-    let found = path.iter().fold(&mut command, |found, name| {
-        found.find_subcommand_mut(name).unwrap()
-    });
+    let found =
+        path.iter().fold(&mut command, |found, name| found.find_subcommand_mut(name).unwrap());
     found.clone().term_width(100)
 }
 
@@ -92,9 +91,7 @@ async fn help_and_version_are_results() {
 #[tokio::test]
 async fn every_shell_has_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let outcome = Surroundings::piped()
-            .run(&format!("completions {shell}"))
-            .await;
+        let outcome = Surroundings::piped().run(&format!("completions {shell}")).await;
         assert_eq!(outcome.exit, Exit::Success);
         assert!(outcome.out.contains("orb8"), "{shell}");
     }
@@ -104,36 +101,18 @@ async fn every_shell_has_completions() {
 async fn usage_mistakes_exit_64_and_list_the_choices() {
     for (line, expected) in [
         ("flows -o jsn", "[possible values: table, wide, json, yaml]"),
-        (
-            "flows --sort size",
-            "[possible values: bytes, packets, rate, last-seen, first-seen]",
-        ),
-        (
-            "trace network --event begin",
-            "[possible values: new, update, end, lost]",
-        ),
-        (
-            "trace network --protocol tpc",
-            "[possible values: tcp, udp, icmp, icmpv6, sctp, other]",
-        ),
+        ("flows --sort size", "[possible values: bytes, packets, rate, last-seen, first-seen]"),
+        ("trace network --event begin", "[possible values: new, update, end, lost]"),
+        ("trace network --protocol tpc", "[possible values: tcp, udp, icmp, icmpv6, sctp, other]"),
         ("trace network --duration 5", "the unit is missing"),
         ("trace network --pod a --not", "there is none after it"),
-        (
-            "flows --from-ip 10.0.0.0/33",
-            "is neither an address nor a prefix",
-        ),
+        ("flows --from-ip 10.0.0.0/33", "is neither an address nor a prefix"),
         ("--agent ftp://a status", "give HOST:PORT"),
         ("--agent a --standalone flows", "cannot be used with"),
         ("frobnicate", "unrecognized subcommand"),
-        (
-            "--agent http://a:1 --tls-ca /none status",
-            "need an https:// agent",
-        ),
+        ("--agent http://a:1 --tls-ca /none status", "need an https:// agent"),
         ("--agent https://a:1 status", "needs --tls-ca"),
-        (
-            "--agent https://a:1 --tls-ca /none status",
-            "cannot read /none",
-        ),
+        ("--agent https://a:1 --tls-ca /none status", "cannot read /none"),
     ] {
         let outcome = Surroundings::piped().run(line).await;
         assert_eq!(outcome.exit, Exit::Usage, "{line}: {}", outcome.err);

@@ -31,8 +31,5 @@ fn it_is_up_to_date() {
         fs::write(README, &new).unwrap();
         return;
     }
-    assert!(
-        old == new,
-        "stale; run `ORB8_BLESS=1 cargo test -p orb8-cli --lib readme`"
-    );
+    assert!(old == new, "stale; run `ORB8_BLESS=1 cargo test -p orb8-cli --lib readme`");
 }

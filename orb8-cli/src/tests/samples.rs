@@ -57,10 +57,7 @@ fn flow(protocol: Protocol, source: Endpoint, destination: Endpoint) -> Flow {
         local_end: LocalEnd::Source.into(),
         cgroup_id: 4711,
         socket_cookie: 8211,
-        interface: Some(Interface {
-            index: 2,
-            name: "eth0".into(),
-        }),
+        interface: Some(Interface { index: 2, name: "eth0".into() }),
         node_name: "worker-1".into(),
         bytes_per_second: 120,
         packets_per_second: 1,
@@ -115,11 +112,7 @@ pub(super) fn dns() -> Flow {
     };
     flow(
         Protocol::Udp,
-        endpoint(
-            "2001:db8:1234:5678:9abc:def0:1234:5678",
-            40_123,
-            Some(container),
-        ),
+        endpoint("2001:db8:1234:5678:9abc:def0:1234:5678", 40_123, Some(container)),
         endpoint("2001:db8::53", 53, None),
     )
 }
@@ -135,11 +128,7 @@ pub(super) fn ping() -> Flow {
         vlan: Some(100),
         bytes: 84,
         packets: 1,
-        ..flow(
-            Protocol::Icmp,
-            endpoint("10.244.1.12", 0, None),
-            endpoint("1.1.1.1", 0, None),
-        )
+        ..flow(Protocol::Icmp, endpoint("10.244.1.12", 0, None), endpoint("1.1.1.1", 0, None))
     }
 }
 
@@ -173,19 +162,9 @@ pub(super) fn event(kind: EventKind, flow: Flow) -> StreamEventsResponse {
 }
 
 pub(super) fn lost(source: LostSource) -> StreamEventsResponse {
-    let lost = Lost {
-        source: source.into(),
-        events: 17,
-        packets: 0,
-        bytes: 0,
-    };
+    let lost = Lost { source: source.into(), events: 17, packets: 0, bytes: 0 };
     let lost = match source {
-        LostSource::Kernel => Lost {
-            events: 0,
-            packets: 1234,
-            bytes: 98_765,
-            ..lost
-        },
+        LostSource::Kernel => Lost { events: 0, packets: 1234, bytes: 98_765, ..lost },
         _ => lost,
     };
     StreamEventsResponse {
@@ -210,14 +189,7 @@ pub(super) fn events() -> Vec<StreamEventsResponse> {
         ..event(EventKind::FlowEnd, flow)
     };
     vec![
-        event(
-            EventKind::FlowNew,
-            Flow {
-                bytes: 0,
-                packets: 0,
-                ..trainer()
-            },
-        ),
+        event(EventKind::FlowNew, Flow { bytes: 0, packets: 0, ..trainer() }),
         update,
         event(EventKind::FlowNew, dns()),
         lost(LostSource::Kernel),
@@ -307,12 +279,7 @@ pub(super) fn checks() -> Vec<Check> {
     vec![
         check("kernel", CheckState::Ok, "6.12.0, 5.10 or later", ""),
         check("cgroup v2", CheckState::Ok, "/sys/fs/cgroup", ""),
-        check(
-            "tcx",
-            CheckState::Absent,
-            "the kernel has none; clsact serves",
-            "",
-        ),
+        check("tcx", CheckState::Absent, "the kernel has none; clsact serves", ""),
         check(
             "privileges",
             CheckState::Failed,

@@ -22,10 +22,7 @@ fn authority() -> Authority {
 fn issue(authority: &Authority, name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    (
-        params.signed_by(&key, authority).unwrap().pem(),
-        key.serialize_pem(),
-    )
+    (params.signed_by(&key, authority).unwrap().pem(), key.serialize_pem())
 }
 
 fn write(dir: &TempDir, name: &str, content: &str) -> String {
@@ -41,10 +38,7 @@ async fn an_agent_and_its_client_prove_who_they_are() {
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(certificate, key))
         .client_ca_root(Certificate::from_pem(authority.pem()));
-    let script = Script {
-        flows: samples::flows(),
-        ..Script::default()
-    };
+    let script = Script { flows: samples::flows(), ..Script::default() };
     let agent = FakeAgent::start_tls(script, tls).await;
 
     let dir = tempfile::tempdir().unwrap();
@@ -55,9 +49,7 @@ async fn an_agent_and_its_client_prove_who_they_are() {
     let key = write(&dir, "client.key", &key);
 
     let run = |flags: String| async move {
-        Surroundings::piped()
-            .run(&format!("--agent {agent} {flags} flows"))
-            .await
+        Surroundings::piped().run(&format!("--agent {agent} {flags} flows")).await
     };
     let client = format!("--tls-cert {certificate} --tls-key {key}");
     let name = "--tls-server-name agent.test";

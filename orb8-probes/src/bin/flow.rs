@@ -24,14 +24,14 @@ use aya_ebpf::{
 };
 use orb8_common::{
     flow::{
-        CLOSED_PART, ClosedSocket, Control, Counter, DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey, FlowStats,
-        HOOK_INTERFACE, HOOK_SOCKET, KEY_FRAGMENT, MOMENT_FIN, MOMENT_NEW, MOMENT_OVERFLOW,
-        MOMENT_RST, Moment, PRESSURE, PROMOTE_PACKETS, SocketBody, SocketCounters,
-        Slot, SocketRecord, spread_tcp_flags,
+        CLOSED_PART, ClosedSocket, Control, Counter, DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey,
+        FlowStats, HOOK_INTERFACE, HOOK_SOCKET, KEY_FRAGMENT, MOMENT_FIN, MOMENT_NEW,
+        MOMENT_OVERFLOW, MOMENT_RST, Moment, PRESSURE, PROMOTE_PACKETS, Slot, SocketBody,
+        SocketCounters, SocketRecord, spread_tcp_flags,
     },
     packet::{
-        Link, NoFlow, Packet, Part, Place, TCP_FIN, TCP_RST, Transport, parse_ethernet,
-        parse_ip, protocol,
+        Link, NoFlow, Packet, Part, Place, TCP_FIN, TCP_RST, Transport, parse_ethernet, parse_ip,
+        protocol,
     },
 };
 use orb8_probes::{
@@ -129,10 +129,9 @@ pub fn flow_socket_egress(ctx: SkBuffContext) -> i32 {
 #[cgroup_sock(sock_release)]
 pub fn flow_socket_release(ctx: SockContext) -> i32 {
     // SAFETY: the context is the socket; without storage the helper returns null.
-    let stored = unsafe {
-        bpf_sk_storage_get(sockets(), ctx.sock.cast(), core::ptr::null_mut(), 0)
-    }
-    .cast::<SocketRecord>();
+    let stored =
+        unsafe { bpf_sk_storage_get(sockets(), ctx.sock.cast(), core::ptr::null_mut(), 0) }
+            .cast::<SocketRecord>();
     if !stored.is_null() {
         close(stored);
     }
@@ -173,12 +172,8 @@ fn count_by_socket_key(skb: Skb, direction: u8, may_promote: bool) {
     // SAFETY: `parse` succeeded.
     let key = unsafe { key.assume_init_mut() };
     mark_fragment(key, &transport);
-    let seen = Seen {
-        skb,
-        packets: skb.segments(),
-        bytes: skb.len(),
-        tcp_flags: transport.tcp_flags,
-    };
+    let seen =
+        Seen { skb, packets: skb.segments(), bytes: skb.len(), tcp_flags: transport.tcp_flags };
     let in_generation = count(&seen, key);
     if may_promote && in_generation >= PROMOTE_PACKETS && SOCKET_STORAGE.load() != 0 {
         promote(skb, key);
@@ -225,7 +220,8 @@ fn promote(skb: Skb, key: &FlowKey) -> u64 {
             ingress: counters,
             protocol: key.protocol,
             ip_version: if is_v4(&key.source_addr) { 4 } else { 6 },
-            reserved: [0; 6],
+            reserved: 0,
+            reserved_too: 0,
             reported_packets: 0,
             reported_bytes: 0,
         },

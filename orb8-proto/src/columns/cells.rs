@@ -15,11 +15,7 @@ const EPHEMERAL: u16 = 32_768;
 type Cell = Option<String>;
 
 pub(super) fn time(row: &Row<'_>, format: &Format) -> Cell {
-    clock(
-        row.event
-            .map_or(row.flow.last_seen_ns, |event| event.time_ns),
-        format,
-    )
+    clock(row.event.map_or(row.flow.last_seen_ns, |event| event.time_ns), format)
 }
 
 pub(super) fn first_seen(row: &Row<'_>, format: &Format) -> Cell {
@@ -33,6 +29,8 @@ pub(super) fn last_seen(row: &Row<'_>, format: &Format) -> Cell {
 pub(super) fn event(row: &Row<'_>, _: &Format) -> Cell {
     let event = row.event?;
     let word = match (event.kind(), event.end_reason()) {
+        (EventKind::FlowClosing, EndReason::Fin) => "fin",
+        (EventKind::FlowClosing, EndReason::Rst) => "rst",
         (EventKind::FlowEnd, EndReason::Fin) => "closed",
         (EventKind::FlowEnd, EndReason::Rst) => "reset",
         (EventKind::FlowEnd, EndReason::Idle) => "idle",
@@ -164,10 +162,7 @@ pub fn owner(workload: &Workload) -> Option<String> {
         "/" => HOST,
         path => path,
     };
-    [&workload.unit, &workload.process, path]
-        .into_iter()
-        .find_map(present)
-        .map(str::to_owned)
+    [&workload.unit, &workload.process, path].into_iter().find_map(present).map(str::to_owned)
 }
 
 /// Names the protocol: `TCP`, `ICMPv6`, `GRE`, or `IP 99` where it has no name here.
@@ -206,11 +201,7 @@ pub fn endpoint(flow: &Flow, end: End, format: &Format) -> Option<String> {
         Some(name) if !by_chance => name.to_owned(),
         Some(_) | None => port.to_string(),
     };
-    Some(if ip.is_ipv6() {
-        format!("[{ip}]:{port}")
-    } else {
-        format!("{ip}:{port}")
-    })
+    Some(if ip.is_ipv6() { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") })
 }
 
 /// Bytes and packets: what an update adds, else the flow's totals. A new flow has none yet.
@@ -228,11 +219,7 @@ fn clock(unix_ns: u64, format: &Format) -> Cell {
         return None;
     }
     let time = Timestamp::from_nanosecond(i128::from(unix_ns)).ok()?;
-    Some(
-        time.to_zoned(format.time_zone.clone())
-            .strftime("%H:%M:%S%.3f")
-            .to_string(),
-    )
+    Some(time.to_zoned(format.time_zone.clone()).strftime("%H:%M:%S%.3f").to_string())
 }
 
 /// In the order of a connection's life.
@@ -247,9 +234,5 @@ fn tcp_flags(flags: u32) -> String {
         (0x40, 'E'),
         (0x80, 'C'),
     ];
-    LETTERS
-        .iter()
-        .filter(|(bit, _)| flags & bit != 0)
-        .map(|(_, letter)| *letter)
-        .collect()
+    LETTERS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, letter)| *letter).collect()
 }

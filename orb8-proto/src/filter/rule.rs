@@ -118,12 +118,8 @@ impl Rule {
         any(&self.protocol, |protocol| *protocol == flow.protocol())
             && any(&self.direction, |direction| *direction == flow.direction())
             && self.version_matches(flow)
-            && any(&self.port, |port| {
-                End::BOTH.iter().any(|end| flow.port(*end) == Some(*port))
-            })
-            && any(&self.ip, |net| {
-                End::BOTH.iter().any(|end| contains(net, flow.ip(*end)))
-            })
+            && any(&self.port, |port| End::BOTH.iter().any(|end| flow.port(*end) == Some(*port)))
+            && any(&self.ip, |net| End::BOTH.iter().any(|end| contains(net, flow.ip(*end))))
             && any(&self.interface, |name| name.matches(flow.interface()))
             && self.source.matches(flow, End::Source)
             && self.destination.matches(flow, End::Destination)
@@ -133,9 +129,7 @@ impl Rule {
 
     fn version_matches(&self, flow: &(impl FlowFields + ?Sized)) -> bool {
         let Some(ipv4) = self.ipv4 else { return true };
-        End::BOTH
-            .iter()
-            .any(|end| flow.ip(*end).is_some_and(|ip| ip.is_ipv4() == ipv4))
+        End::BOTH.iter().any(|end| flow.ip(*end).is_some_and(|ip| ip.is_ipv4() == ipv4))
     }
 }
 
@@ -149,20 +143,13 @@ impl EndRule {
 
 impl Owner {
     fn is_empty(&self) -> bool {
-        let Self {
-            namespace,
-            pod,
-            container,
-            unit,
-        } = self;
+        let Self { namespace, pod, container, unit } = self;
         namespace.is_empty() && pod.is_empty() && container.is_empty() && unit.is_empty()
     }
 
     fn matches(&self, flow: &(impl FlowFields + ?Sized), end: End) -> bool {
         any(&self.namespace, |name| name.matches(flow.namespace(end)))
-            && any(&self.pod, |pod| {
-                pod.matches(flow.namespace(end), flow.pod(end))
-            })
+            && any(&self.pod, |pod| pod.matches(flow.namespace(end), flow.pod(end)))
             && any(&self.container, |name| {
                 name.matches(flow.container(end)) || name.matches_id(flow.container_id(end))
             })
@@ -175,17 +162,11 @@ impl Name {
         let prefix = value.strip_suffix('*');
         let text = prefix.unwrap_or(value);
         if text.contains('*') {
-            return Err(FilterError {
-                field,
-                problem: Problem::InnerWildcard(value.to_owned()),
-            });
+            return Err(FilterError { field, problem: Problem::InnerWildcard(value.to_owned()) });
         }
         match prefix {
             Some(prefix) => Ok(Self::Prefix(prefix.into())),
-            None if value.is_empty() => Err(FilterError {
-                field,
-                problem: Problem::EmptyName,
-            }),
+            None if value.is_empty() => Err(FilterError { field, problem: Problem::EmptyName }),
             None => Ok(Self::Exact(value.into())),
         }
     }
@@ -211,27 +192,17 @@ impl Name {
 impl PodName {
     fn new(field: &'static str, value: &str) -> Result<Self, FilterError> {
         match value.split_once('/') {
-            None => Ok(Self {
-                namespace: None,
-                name: Name::new(field, value)?,
-            }),
+            None => Ok(Self { namespace: None, name: Name::new(field, value)? }),
             Some((namespace, name)) => {
                 let name = if name.is_empty() { "*" } else { name };
                 let namespace = Some(Name::new(field, namespace)?);
-                Ok(Self {
-                    namespace,
-                    name: Name::new(field, name)?,
-                })
+                Ok(Self { namespace, name: Name::new(field, name)? })
             }
         }
     }
 
     fn matches(&self, namespace: Option<&str>, pod: Option<&str>) -> bool {
-        self.name.matches(pod)
-            && self
-                .namespace
-                .as_ref()
-                .is_none_or(|name| name.matches(namespace))
+        self.name.matches(pod) && self.namespace.as_ref().is_none_or(|name| name.matches(namespace))
     }
 }
 
@@ -249,20 +220,15 @@ fn names(field: &'static str, values: &[String]) -> Result<Vec<Name>, FilterErro
 }
 
 fn pods(field: &'static str, values: &[String]) -> Result<Vec<PodName>, FilterError> {
-    values
-        .iter()
-        .map(|value| PodName::new(field, value))
-        .collect()
+    values.iter().map(|value| PodName::new(field, value)).collect()
 }
 
 fn nets(field: &'static str, values: &[String]) -> Result<Vec<IpNet>, FilterError> {
     values
         .iter()
         .map(|value| {
-            parse_net(value).ok_or_else(|| FilterError {
-                field,
-                problem: Problem::NotAnAddress(value.clone()),
-            })
+            parse_net(value)
+                .ok_or_else(|| FilterError { field, problem: Problem::NotAnAddress(value.clone()) })
         })
         .collect()
 }
@@ -287,10 +253,7 @@ fn unmap(net: Ipv6Net) -> Option<Ipv4Net> {
 fn ports(field: &'static str, values: &[u32]) -> Result<Vec<u16>, FilterError> {
     let port = |value: &u32| match u16::try_from(*value) {
         Ok(port) if port > 0 => Ok(port),
-        _ => Err(FilterError {
-            field,
-            problem: Problem::NotAPort(*value),
-        }),
+        _ => Err(FilterError { field, problem: Problem::NotAPort(*value) }),
     };
     values.iter().map(port).collect()
 }
@@ -301,10 +264,7 @@ where
 {
     let read = |value: &i32| match E::try_from(*value) {
         Ok(read) if *value != 0 => Ok(read),
-        _ => Err(FilterError {
-            field,
-            problem: Problem::NotAValue(*value),
-        }),
+        _ => Err(FilterError { field, problem: Problem::NotAValue(*value) }),
     };
     values.iter().map(read).collect()
 }
@@ -312,10 +272,7 @@ where
 /// Returns whether only IPv4 (`true`) or only IPv6 (`false`) is wanted.
 fn version(values: &[u32]) -> Result<Option<bool>, FilterError> {
     if let Some(bad) = values.iter().find(|value| !matches!(value, 4 | 6)) {
-        return Err(FilterError {
-            field: "ip_version",
-            problem: Problem::NotAnIpVersion(*bad),
-        });
+        return Err(FilterError { field: "ip_version", problem: Problem::NotAnIpVersion(*bad) });
     }
     Ok(match (values.contains(&4), values.contains(&6)) {
         (true, false) => Some(true),

@@ -33,22 +33,11 @@ fn endpoint(ip: &str, port: u32, workload: Option<Workload>) -> Endpoint {
 /// `ml/trainer-0` talks HTTPS to `web/front-1`, seen at the client.
 fn flow() -> Flow {
     Flow {
-        source: Some(endpoint(
-            "10.0.0.5",
-            51_000,
-            Some(pod("ml", "trainer-0", "main")),
-        )),
-        destination: Some(endpoint(
-            "10.0.1.7",
-            443,
-            Some(pod("web", "front-1", "nginx")),
-        )),
+        source: Some(endpoint("10.0.0.5", 51_000, Some(pod("ml", "trainer-0", "main")))),
+        destination: Some(endpoint("10.0.1.7", 443, Some(pod("web", "front-1", "nginx")))),
         protocol: Protocol::Tcp.into(),
         direction: Direction::Egress.into(),
-        interface: Some(Interface {
-            index: 2,
-            name: "eth0".into(),
-        }),
+        interface: Some(Interface { index: 2, name: "eth0".into() }),
         ..Flow::default()
     }
 }
@@ -67,23 +56,14 @@ fn nothing_set_matches_everything() {
 
 #[test]
 fn a_field_is_any_of_its_values() {
-    assert!(matches(FlowFilter {
-        pod: strings(&["x", "trainer-0"]),
-        ..Default::default()
-    }));
-    assert!(!matches(FlowFilter {
-        pod: strings(&["x", "y"]),
-        ..Default::default()
-    }));
+    assert!(matches(FlowFilter { pod: strings(&["x", "trainer-0"]), ..Default::default() }));
+    assert!(!matches(FlowFilter { pod: strings(&["x", "y"]), ..Default::default() }));
 }
 
 #[test]
 fn a_filter_is_all_of_its_fields() {
-    let both = |port| FlowFilter {
-        pod: strings(&["trainer-0"]),
-        port: vec![port],
-        ..Default::default()
-    };
+    let both =
+        |port| FlowFilter { pod: strings(&["trainer-0"]), port: vec![port], ..Default::default() };
     assert!(matches(both(443)), "a port may match at the other end");
     assert!(!matches(both(80)));
 }
@@ -101,56 +81,28 @@ fn an_owner_is_one_end() {
 
 #[test]
 fn sides_are_kept_apart() {
-    assert!(matches(FlowFilter {
-        source_port: vec![51_000],
-        ..Default::default()
-    }));
-    assert!(!matches(FlowFilter {
-        source_port: vec![443],
-        ..Default::default()
-    }));
+    assert!(matches(FlowFilter { source_port: vec![51_000], ..Default::default() }));
+    assert!(!matches(FlowFilter { source_port: vec![443], ..Default::default() }));
     assert!(matches(FlowFilter {
         destination_ip: strings(&["10.0.1.0/24"]),
         ..Default::default()
     }));
-    assert!(!matches(FlowFilter {
-        source_ip: strings(&["10.0.1.0/24"]),
-        ..Default::default()
-    }));
-    assert!(matches(FlowFilter {
-        source_pod: strings(&["ml/train*"]),
-        ..Default::default()
-    }));
-    assert!(!matches(FlowFilter {
-        destination_pod: strings(&["ml/"]),
-        ..Default::default()
-    }));
+    assert!(!matches(FlowFilter { source_ip: strings(&["10.0.1.0/24"]), ..Default::default() }));
+    assert!(matches(FlowFilter { source_pod: strings(&["ml/train*"]), ..Default::default() }));
+    assert!(!matches(FlowFilter { destination_pod: strings(&["ml/"]), ..Default::default() }));
     assert!(matches(FlowFilter {
         destination_container: strings(&["nginx"]),
         ..Default::default()
     }));
-    assert!(matches(FlowFilter {
-        destination_namespace: strings(&["w*"]),
-        ..Default::default()
-    }));
+    assert!(matches(FlowFilter { destination_namespace: strings(&["w*"]), ..Default::default() }));
 }
 
 #[test]
 fn names_match_exactly_or_as_prefixes() {
-    for (value, expected) in [
-        ("trainer-0", true),
-        ("trainer", false),
-        ("trainer*", true),
-        ("*", true),
-        ("web/*", true),
-    ] {
-        assert_eq!(
-            matches(FlowFilter {
-                pod: strings(&[value]),
-                ..Default::default()
-            }),
-            expected
-        );
+    for (value, expected) in
+        [("trainer-0", true), ("trainer", false), ("trainer*", true), ("*", true), ("web/*", true)]
+    {
+        assert_eq!(matches(FlowFilter { pod: strings(&[value]), ..Default::default() }), expected);
     }
 }
 
@@ -163,10 +115,7 @@ fn a_container_is_found_by_name_or_id() {
         ("3f2a*", true),
         ("ffffffffffff", false),
     ] {
-        let filter = FlowFilter {
-            source_container: strings(&[value]),
-            ..Default::default()
-        };
+        let filter = FlowFilter { source_container: strings(&[value]), ..Default::default() };
         assert_eq!(matches(filter), expected, "{value}");
     }
 }
@@ -175,47 +124,23 @@ fn a_container_is_found_by_name_or_id() {
 fn an_absent_owner_matches_no_name() {
     let mut flow = flow();
     flow.source.as_mut().unwrap().workload = None;
-    let filter = FlowFilter {
-        source_namespace: strings(&["*"]),
-        ..Default::default()
-    };
+    let filter = FlowFilter { source_namespace: strings(&["*"]), ..Default::default() };
     assert!(!Matcher::new(&[filter], &[]).unwrap().matches(&flow));
 }
 
 #[test]
 fn the_rest_of_the_fields() {
-    assert!(matches(FlowFilter {
-        protocol: vec![Protocol::Tcp.into()],
-        ..Default::default()
-    }));
-    assert!(!matches(FlowFilter {
-        protocol: vec![Protocol::Udp.into()],
-        ..Default::default()
-    }));
+    assert!(matches(FlowFilter { protocol: vec![Protocol::Tcp.into()], ..Default::default() }));
+    assert!(!matches(FlowFilter { protocol: vec![Protocol::Udp.into()], ..Default::default() }));
     assert!(!matches(FlowFilter {
         direction: vec![Direction::Ingress.into()],
         ..Default::default()
     }));
-    assert!(matches(FlowFilter {
-        ip_version: vec![4],
-        ..Default::default()
-    }));
-    assert!(!matches(FlowFilter {
-        ip_version: vec![6],
-        ..Default::default()
-    }));
-    assert!(matches(FlowFilter {
-        ip_version: vec![6, 4],
-        ..Default::default()
-    }));
-    assert!(matches(FlowFilter {
-        interface: strings(&["eth*"]),
-        ..Default::default()
-    }));
-    assert!(!matches(FlowFilter {
-        unit: strings(&["*"]),
-        ..Default::default()
-    }));
+    assert!(matches(FlowFilter { ip_version: vec![4], ..Default::default() }));
+    assert!(!matches(FlowFilter { ip_version: vec![6], ..Default::default() }));
+    assert!(matches(FlowFilter { ip_version: vec![6, 4], ..Default::default() }));
+    assert!(matches(FlowFilter { interface: strings(&["eth*"]), ..Default::default() }));
+    assert!(!matches(FlowFilter { unit: strings(&["*"]), ..Default::default() }));
 }
 
 #[test]
@@ -223,14 +148,8 @@ fn a_mapped_address_is_ipv4() {
     let mut flow = flow();
     flow.source = Some(endpoint("::ffff:10.0.0.5", 1, None));
     for value in ["10.0.0.5", "::ffff:10.0.0.5", "::ffff:10.0.0.0/104"] {
-        let filter = FlowFilter {
-            source_ip: strings(&[value]),
-            ..Default::default()
-        };
-        assert!(
-            Matcher::new(&[filter], &[]).unwrap().matches(&flow),
-            "{value}"
-        );
+        let filter = FlowFilter { source_ip: strings(&[value]), ..Default::default() };
+        assert!(Matcher::new(&[filter], &[]).unwrap().matches(&flow), "{value}");
     }
 }
 
@@ -249,61 +168,37 @@ fn bad_values_are_named() {
     let error = |filter: FlowFilter| Matcher::new(&[filter], &[]).unwrap_err().to_string();
     let cases = [
         (
-            FlowFilter {
-                source_ip: strings(&["10.0.0.0/33"]),
-                ..Default::default()
-            },
+            FlowFilter { source_ip: strings(&["10.0.0.0/33"]), ..Default::default() },
             "source_ip: `10.0.0.0/33` is neither an address nor a prefix like 10.0.0.0/8",
         ),
         (
-            FlowFilter {
-                port: vec![70_000],
-                ..Default::default()
-            },
+            FlowFilter { port: vec![70_000], ..Default::default() },
             "port: 70000 is not a port (1 to 65535)",
         ),
         (
-            FlowFilter {
-                pod: strings(&["a*b"]),
-                ..Default::default()
-            },
+            FlowFilter { pod: strings(&["a*b"]), ..Default::default() },
             "pod: `a*b` has a `*` that is not at its end",
         ),
         (
-            FlowFilter {
-                unit: strings(&[""]),
-                ..Default::default()
-            },
+            FlowFilter { unit: strings(&[""]), ..Default::default() },
             "unit: a name must not be empty",
         ),
         (
-            FlowFilter {
-                protocol: vec![99],
-                ..Default::default()
-            },
+            FlowFilter { protocol: vec![99], ..Default::default() },
             "protocol: 99 is none of its values",
         ),
         (
-            FlowFilter {
-                ip_version: vec![5],
-                ..Default::default()
-            },
+            FlowFilter { ip_version: vec![5], ..Default::default() },
             "ip_version: 5 is neither 4 nor 6",
         ),
     ];
     for (filter, message) in cases {
         assert_eq!(error(filter), message);
     }
-    let unspecified = FlowFilter {
-        direction: vec![0],
-        ..Default::default()
-    };
+    let unspecified = FlowFilter { direction: vec![0], ..Default::default() };
     assert_eq!(
         Matcher::new(&[], &[unspecified]),
-        Err(FilterError {
-            field: "direction",
-            problem: Problem::NotAValue(0)
-        })
+        Err(FilterError { field: "direction", problem: Problem::NotAValue(0) })
     );
 }
 
@@ -313,15 +208,9 @@ fn any_name() -> impl Strategy<Value = String> {
 
 fn any_workload() -> impl Strategy<Value = Option<Workload>> {
     let name = || select(vec!["", "a", "ab", "b", "kube-system"]).prop_map(str::to_owned);
-    option::of(
-        (name(), name(), name(), name()).prop_map(|(namespace, pod, container, unit)| Workload {
-            namespace,
-            pod,
-            container,
-            unit,
-            ..Workload::default()
-        }),
-    )
+    option::of((name(), name(), name(), name()).prop_map(|(namespace, pod, container, unit)| {
+        Workload { namespace, pod, container, unit, ..Workload::default() }
+    }))
 }
 
 fn any_endpoint() -> impl Strategy<Value = Endpoint> {
@@ -360,11 +249,7 @@ prop_compose! {
 }
 
 fn swapped(flow: &Flow) -> Flow {
-    Flow {
-        source: flow.destination.clone(),
-        destination: flow.source.clone(),
-        ..flow.clone()
-    }
+    Flow { source: flow.destination.clone(), destination: flow.source.clone(), ..flow.clone() }
 }
 
 proptest! {

@@ -402,7 +402,7 @@ pub struct StreamEventsRequest {
     pub exclude: ::prost::alloc::vec::Vec<FlowFilter>,
     #[prost(bool, tag = "3")]
     pub include_self_traffic: bool,
-    /// Empty for all kinds.
+    /// Empty for all kinds but FLOW_CLOSING.
     #[prost(enumeration = "EventKind", repeated, tag = "4")]
     pub kinds: ::prost::alloc::vec::Vec<i32>,
     /// Send this many of the most recent events first.
@@ -437,7 +437,7 @@ pub struct StreamEventsResponse {
     /// LOST only.
     #[prost(message, optional, tag = "7")]
     pub lost: ::core::option::Option<Lost>,
-    /// FLOW_END only.
+    /// FLOW_END and FLOW_CLOSING only.
     #[prost(enumeration = "EndReason", tag = "8")]
     pub end_reason: i32,
 }
@@ -661,6 +661,9 @@ pub enum EventKind {
     FlowEnd = 3,
     /// Something was not delivered or not counted: see `lost`.
     Lost = 4,
+    /// A FIN or RST was seen, told at once (see `end_reason`): the FLOW_END with the last counts
+    /// follows after a drain. Sent only to who asks for this kind.
+    FlowClosing = 5,
 }
 impl EventKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -674,6 +677,7 @@ impl EventKind {
             Self::FlowUpdate => "EVENT_KIND_FLOW_UPDATE",
             Self::FlowEnd => "EVENT_KIND_FLOW_END",
             Self::Lost => "EVENT_KIND_LOST",
+            Self::FlowClosing => "EVENT_KIND_FLOW_CLOSING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -684,6 +688,7 @@ impl EventKind {
             "EVENT_KIND_FLOW_UPDATE" => Some(Self::FlowUpdate),
             "EVENT_KIND_FLOW_END" => Some(Self::FlowEnd),
             "EVENT_KIND_LOST" => Some(Self::Lost),
+            "EVENT_KIND_FLOW_CLOSING" => Some(Self::FlowClosing),
             _ => None,
         }
     }

@@ -60,11 +60,7 @@ impl Agent {
             }
         };
         let child = command.args(more).spawn().context("starting the agent")?;
-        let mut agent = Self {
-            child,
-            node: lab.node.clone()?,
-            directory,
-        };
+        let mut agent = Self { child, node: lab.node.clone()?, directory };
         agent.wait_until_ready()?;
         Ok(agent)
     }
@@ -75,10 +71,7 @@ impl Agent {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the agent ended: {status}");
             }
-            ensure!(
-                start.elapsed() < PATIENCE,
-                "the agent is not ready within {PATIENCE:?}"
-            );
+            ensure!(start.elapsed() < PATIENCE, "the agent is not ready within {PATIENCE:?}");
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -100,8 +93,7 @@ impl Agent {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let mib = |name| kib(&text, name).map(|kib| kib / 1024.0);
         let (now, peak) = (mib("VmRSS:"), mib("VmHWM:"));
-        now.zip(peak)
-            .context("the agent's memory is not in its status")
+        now.zip(peak).context("the agent's memory is not in its status")
     }
 
     /// Starts the peak anew.
@@ -120,19 +112,12 @@ impl Agent {
         self.node.run(|| {
             let mut stream = TcpStream::connect(ADMIN)?;
             stream.set_read_timeout(Some(PATIENCE))?;
-            write!(
-                stream,
-                "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
-            )?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
             stream.read_to_string(&mut answer)?;
             Ok(())
         })?;
         let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        ensure!(
-            head.starts_with("HTTP/1.1 200"),
-            "{path}: {}",
-            head.lines().next().unwrap_or("")
-        );
+        ensure!(head.starts_with("HTTP/1.1 200"), "{path}: {}", head.lines().next().unwrap_or(""));
         Ok(body.to_owned())
     }
 
@@ -193,19 +178,14 @@ impl Metrics {
             };
             value.parse::<f64>().ok()
         });
-        values
-            .reduce(|sum, value| sum + value)
-            .with_context(|| format!("no metric {name}"))
+        values.reduce(|sum, value| sum + value).with_context(|| format!("no metric {name}"))
     }
 
     /// What it counted, and what it lost.
     pub(crate) fn accounting(&self) -> Result<(Count, Count)> {
         let count = |of: &str| -> Result<Count> {
             let part = |unit| self.get(&format!("orb8_agent_{of}_{unit}_total"));
-            Ok(Count {
-                packets: part("packets")? as u64,
-                bytes: part("bytes")? as u64,
-            })
+            Ok(Count { packets: part("packets")? as u64, bytes: part("bytes")? as u64 })
         };
         Ok((count("counted")?, count("lost")?))
     }

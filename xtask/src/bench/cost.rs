@@ -14,11 +14,8 @@ use super::{
     workload::{Load, MANY, Place, Workload},
 };
 
-const SOCKET_VARIANTS: &[Variant] = &[
-    Variant::Empty,
-    Variant::Flow { storage: true },
-    Variant::Flow { storage: false },
-];
+const SOCKET_VARIANTS: &[Variant] =
+    &[Variant::Empty, Variant::Flow { storage: true }, Variant::Flow { storage: false }];
 
 const INTERFACE_VARIANTS: &[Variant] = &[
     Variant::Empty,
@@ -35,11 +32,7 @@ struct Case {
 }
 
 const fn case(hook: Hook, workload: Workload, target: Option<Target>) -> Case {
-    Case {
-        hook,
-        workload,
-        target,
-    }
+    Case { hook, workload, target }
 }
 
 const CASES: [Case; 8] = {
@@ -48,19 +41,11 @@ const CASES: [Case; 8] = {
     [
         case(Socket, Udp { sockets: 1 }, Some(targets::SOCKET_ONE)),
         case(Socket, Udp { sockets: MANY }, Some(targets::SOCKET_MANY)),
-        case(
-            Socket,
-            UdpUnconnected { flows: MANY },
-            Some(targets::SOCKET_UNCONNECTED),
-        ),
+        case(Socket, UdpUnconnected { flows: MANY }, Some(targets::SOCKET_UNCONNECTED)),
         case(Socket, TcpBulk, Some(targets::SOCKET_ONE)),
         case(Socket, TcpShort, None),
         case(Interface, Udp { sockets: 1 }, Some(targets::INTERFACE_ONE)),
-        case(
-            Interface,
-            Udp { sockets: MANY },
-            Some(targets::INTERFACE_MANY),
-        ),
+        case(Interface, Udp { sockets: MANY }, Some(targets::INTERFACE_MANY)),
         case(Interface, TcpShort, Some(targets::INTERFACE_SHORT)),
     ]
 };
@@ -81,14 +66,7 @@ pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
          the sending cgroup, over loopback; interface hook: two interfaces of a bridge.",
         plan.machine
     );
-    let header = &[
-        "hook",
-        "traffic",
-        "program",
-        "ns per run",
-        "over empty",
-        "traffic's rate",
-    ];
+    let header = &["hook", "traffic", "program", "ns per run", "over empty", "traffic's rate"];
     let mut table = Table::new(Part::Cost, note, header);
     for case in &CASES {
         eprintln!("cost: {} hook, {}", case.hook.name(), case.workload.name());
@@ -138,16 +116,8 @@ fn measure_variant(
     pause(plan.window)?;
     let (after, sent) = (attached.run_time()?, load.sent()? - sent);
     let (ns, runs) = (after.ns - before.ns, after.runs - before.runs);
-    ensure!(
-        runs > 0,
-        "{} did not run at the {} hook",
-        variant.name(),
-        hook.name()
-    );
-    Ok((
-        ns as f64 / runs as f64,
-        sent as f64 / plan.window.as_secs_f64(),
-    ))
+    ensure!(runs > 0, "{} did not run at the {} hook", variant.name(), hook.name());
+    Ok((ns as f64 / runs as f64, sent as f64 / plan.window.as_secs_f64()))
 }
 
 fn report(case: &Case, variant: Variant, series: &Series, table: &mut Table) {
@@ -165,9 +135,7 @@ fn report(case: &Case, variant: Variant, series: &Series, table: &mut Table) {
         over_shown,
         case.workload.rate(rate),
     ];
-    let target = case
-        .target
-        .filter(|_| variant == Variant::Flow { storage: true });
+    let target = case.target.filter(|_| variant == Variant::Flow { storage: true });
     let checked = target.map(|target| ("", over, target));
     table.row(cells, checked.as_slice());
 }

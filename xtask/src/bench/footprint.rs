@@ -50,37 +50,17 @@ fn situations(hook: Hook) -> [Situation; 6] {
         Hook::Socket => Workload::UdpUnconnected { flows: HELD / 2 },
         Hook::Interface => Workload::UdpUnconnected { flows: HELD },
     };
-    let situation = |name, traffic, cpu, memory| Situation {
-        name,
-        traffic,
-        cpu,
-        memory,
-    };
+    let situation = |name, traffic, cpu, memory| Situation { name, traffic, cpu, memory };
     [
-        situation(
-            "idle",
-            None,
-            Some(targets::CPU_IDLE),
-            Memory::AtMost(targets::RSS_IDLE),
-        ),
-        situation(
-            "20k packets/s in 64 flows",
-            Some((paced, 20_000)),
-            None,
-            Memory::Nothing,
-        ),
+        situation("idle", None, Some(targets::CPU_IDLE), Memory::AtMost(targets::RSS_IDLE)),
+        situation("20k packets/s in 64 flows", Some((paced, 20_000)), None, Memory::Nothing),
         situation(
             "100k packets/s in 64 flows",
             Some((paced, 100_000)),
             Some(targets::CPU_100K),
             Memory::Nothing,
         ),
-        situation(
-            "saturation, 4096 flows",
-            Some((many, 0)),
-            None,
-            Memory::Nothing,
-        ),
+        situation("saturation, 4096 flows", Some((many, 0)), None, Memory::Nothing),
         situation(
             "short TCP connections",
             Some((Workload::TcpShort, 0)),
@@ -169,10 +149,7 @@ fn measure_one(lab: &Lab, plan: &Plan, hook: Hook, situation: &Situation) -> Res
     let sent_before = sent(&mut load)?;
     let (cpu, start) = (agent.cpu()?, Instant::now());
     pause(time)?;
-    let (cpu, elapsed) = (
-        (agent.cpu()? - cpu).as_secs_f64(),
-        start.elapsed().as_secs_f64(),
-    );
+    let (cpu, elapsed) = ((agent.cpu()? - cpu).as_secs_f64(), start.elapsed().as_secs_f64());
     let sent = (sent(&mut load)? - sent_before) as f64 / elapsed;
     let flows = agent.metrics()?.get("orb8_agent_flows")?;
     let (resident_mib, peak_mib) = agent.resident_mib()?;
@@ -238,9 +215,7 @@ fn report(hook: Hook, situation: &Situation, figures: &Figures, idle_mib: f64, t
     let cells = vec![
         hook.name().to_owned(),
         situation.name.to_owned(),
-        situation
-            .traffic
-            .map_or("–".to_owned(), |(workload, _)| workload.rate(*sent)),
+        situation.traffic.map_or("–".to_owned(), |(workload, _)| workload.rate(*sent)),
         format!("{cpu_percent:.2} %"),
         format!("{resident_mib:.1} MiB"),
         format!("{peak_mib:.1} MiB"),
@@ -261,11 +236,7 @@ fn report(hook: Hook, situation: &Situation, figures: &Figures, idle_mib: f64, t
     if situation.traffic.is_some() {
         let difference = off_by.map(|value| value.unsigned_abs() as f64);
         checked.push(("lost", lost.packets as f64, targets::NO_LOSS));
-        checked.push((
-            "reference off by",
-            difference[0] + difference[1],
-            targets::EXACT,
-        ));
+        checked.push(("reference off by", difference[0] + difference[1], targets::EXACT));
     }
     table.row(cells, &checked);
 }

@@ -59,8 +59,7 @@ impl Lab {
     }
 
     fn connect(&self) -> Result<()> {
-        self.node
-            .ip("link add br0 type bridge mcast_snooping 0 forward_delay 0")?;
+        self.node.ip("link add br0 type bridge mcast_snooping 0 forward_delay 0")?;
         self.node.ip("link set br0 addrgenmode none up")?;
         let pods = [(&self.client, &self.server), (&self.server, &self.client)];
         for (i, (pod, _)) in pods.into_iter().enumerate() {
@@ -69,8 +68,7 @@ impl Lab {
             let add =
                 format!("link add {name} type veth peer name eth0 address {mac} netns {peer}");
             self.node.ip(&add)?;
-            self.node
-                .ip(&format!("link set {name} addrgenmode none master br0 up"))?;
+            self.node.ip(&format!("link set {name} addrgenmode none master br0 up"))?;
             pod.ip("link set eth0 addrgenmode none up")?;
             pod.ip(&format!("addr add 10.88.0.{number}/24 dev eth0"))?;
             // Connections end by the thousand; what waits after them would be all that is measured.
@@ -80,14 +78,10 @@ impl Lab {
         for (i, (pod, _)) in pods.into_iter().enumerate() {
             // The other's address is known, so nothing asks for it.
             let (other, mac) = (2 - i, mac(1 - i));
-            pod.ip(&format!(
-                "neigh add 10.88.0.{other} lladdr {mac} dev eth0 nud permanent"
-            ))?;
+            pod.ip(&format!("neigh add 10.88.0.{other} lladdr {mac} dev eth0 nud permanent"))?;
         }
-        self.server
-            .ip(&format!("route add local {SERVER}/12 dev lo"))?;
-        self.client
-            .ip(&format!("route add {SERVER}/12 via 10.88.0.2"))
+        self.server.ip(&format!("route add local {SERVER}/12 dev lo"))?;
+        self.client.ip(&format!("route add {SERVER}/12 via 10.88.0.2"))
     }
 }
 
@@ -173,10 +167,7 @@ impl Drop for Cgroup {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        eprintln!(
-            "warning: the cgroup {} stays: something is in it",
-            self.0.display()
-        );
+        eprintln!("warning: the cgroup {} stays: something is in it", self.0.display());
     }
 }
 
@@ -185,9 +176,7 @@ fn mount() -> Result<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let mounted = table.lines().find_map(|line| {
         let (mount, file_system) = line.split_once(" - ")?;
-        file_system
-            .starts_with("cgroup2 ")
-            .then(|| mount.split(' ').nth(4))?
+        file_system.starts_with("cgroup2 ").then(|| mount.split(' ').nth(4))?
     });
     match mounted {
         Some(path) => Ok(path.into()),

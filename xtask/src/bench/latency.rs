@@ -58,15 +58,10 @@ pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
 
 /// Connections that were made, and the events' ages at their arrival, milliseconds.
 fn subscribe(lab: &Lab, plan: &Plan, agent: &Agent) -> Result<(u64, Vec<f64>)> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let uri = format!("unix://{}", agent.socket().display());
-        let channel = Endpoint::from_shared(uri)?
-            .connect()
-            .await
-            .context("the agent's socket")?;
+        let channel = Endpoint::from_shared(uri)?.connect().await.context("the agent's socket")?;
         let request = StreamEventsRequest {
             kinds: vec![EventKind::FlowNew.into()],
             ..StreamEventsRequest::default()
@@ -93,10 +88,7 @@ fn subscribe(lab: &Lab, plan: &Plan, agent: &Agent) -> Result<(u64, Vec<f64>)> {
                 eprintln!("late by {age:.0} ms: {:?}", event.flow.unwrap_or_default());
             }
             ages.push(age);
-            if now
-                .duration_since(asked)
-                .is_ok_and(|elapsed| elapsed > BETWEEN)
-            {
+            if now.duration_since(asked).is_ok_and(|elapsed| elapsed > BETWEEN) {
                 pause(Duration::ZERO)?;
                 (connections, asked) = (load.sent()?, now);
                 if connections >= plan.connections {

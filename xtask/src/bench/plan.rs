@@ -59,11 +59,7 @@ impl Plan {
         };
         let rounds = args.rounds.unwrap_or(plan.rounds);
         let machine = machine(args, rounds)?;
-        Ok(Self {
-            rounds,
-            machine,
-            ..plan
-        })
+        Ok(Self { rounds, machine, ..plan })
     }
 }
 
@@ -138,9 +134,7 @@ fn machine(args: &Args, rounds: u32) -> Result<String> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        ["model name", "Model", "CPU part"]
-            .contains(&name.trim())
-            .then(|| value.trim())
+        ["model name", "Model", "CPU part"].contains(&name.trim()).then(|| value.trim())
     });
     let cores = std::thread::available_parallelism()?;
     let kernel = uname()?;
@@ -150,11 +144,7 @@ fn machine(args: &Args, rounds: u32) -> Result<String> {
     };
     let load = fs::read_to_string("/proc/loadavg")?;
     let load = load.split(' ').next().unwrap_or("?");
-    let quick = if args.quick {
-        " **Quick run: not for quoting.**"
-    } else {
-        ""
-    };
+    let quick = if args.quick { " **Quick run: not for quoting.**" } else { "" };
     Ok(format!(
         "{}, {cores} cores, kernel {}, {date}; {rounds} rounds, load average before: {load}.{quick}",
         model.unwrap_or("unknown processor"),

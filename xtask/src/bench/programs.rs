@@ -90,11 +90,7 @@ impl Attached {
     pub(crate) fn new(lab: &Lab, cgroup: &Cgroup, hook: Hook, variant: Variant) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (tell, told) = mpsc::sync_channel(1);
-        let place = Target {
-            hook,
-            node: lab.node.clone()?,
-            cgroup: cgroup.path().to_owned(),
-        };
+        let place = Target { hook, node: lab.node.clone()?, cgroup: cgroup.path().to_owned() };
         let until = Arc::clone(&stop);
         let reader = thread::spawn(move || match place.load(variant) {
             Ok(programs) => {
@@ -104,11 +100,7 @@ impl Attached {
             }
             Err(error) => drop(tell.send(Err(error))),
         });
-        let mut attached = Self {
-            stop,
-            reader: Some(reader),
-            programs: Vec::new(),
-        };
+        let mut attached = Self { stop, reader: Some(reader), programs: Vec::new() };
         told.recv().context("the attaching thread is gone")??;
         attached.programs = own_programs(HOOK_PROGRAMS)?;
         Ok(attached)
@@ -153,9 +145,7 @@ fn own_programs(beginnings: &[&str]) -> Result<Vec<PathBuf>> {
         .filter_map(Result::ok)
         .filter(|program| {
             let name = program.name_as_str().unwrap_or_default();
-            beginnings
-                .iter()
-                .any(|beginning| name.starts_with(beginning))
+            beginnings.iter().any(|beginning| name.starts_with(beginning))
         })
         .map(|program| program.id())
         .collect();
@@ -173,13 +163,7 @@ fn own_programs(beginnings: &[&str]) -> Result<Vec<PathBuf>> {
 }
 
 fn field(fdinfo: &str, name: &str) -> Option<u64> {
-    fdinfo.lines().find_map(|line| {
-        line.strip_prefix(name)?
-            .strip_prefix(':')?
-            .trim()
-            .parse()
-            .ok()
-    })
+    fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
 }
 
 struct Target {
@@ -189,15 +173,8 @@ struct Target {
 }
 
 enum Programs {
-    Comparison {
-        ebpf: Ebpf,
-        ring: Option<RingBuf<MapData>>,
-        wakes: bool,
-    },
-    Flow {
-        object: Box<FlowObject>,
-        ring: RingReader,
-    },
+    Comparison { ebpf: Ebpf, ring: Option<RingBuf<MapData>>, wakes: bool },
+    Flow { object: Box<FlowObject>, ring: RingReader },
 }
 
 impl Target {
@@ -233,10 +210,7 @@ impl Target {
                 }
             }
         }
-        Ok(Programs::Flow {
-            object: Box::new(object),
-            ring,
-        })
+        Ok(Programs::Flow { object: Box::new(object), ring })
     }
 
     fn load_comparison(&self, name: &str, wakes: bool) -> Result<Programs> {
@@ -264,10 +238,9 @@ pub(super) static COMPARISON_OBJECT: &[u8] =
 /// Attaches `bench_{name}_socket_*` to a cgroup.
 pub(super) fn attach_sockets(ebpf: &mut Ebpf, name: &str, cgroup: &Path) -> Result<()> {
     let cgroup = fs::File::open(cgroup)?;
-    for (direction, hook) in [
-        ("ingress", CgroupSkbAttachType::Ingress),
-        ("egress", CgroupSkbAttachType::Egress),
-    ] {
+    for (direction, hook) in
+        [("ingress", CgroupSkbAttachType::Ingress), ("egress", CgroupSkbAttachType::Egress)]
+    {
         let name = format!("bench_{name}_socket_{direction}");
         let program: &mut CgroupSkb = program(ebpf, &name)?.try_into()?;
         program.load()?;
@@ -279,10 +252,8 @@ pub(super) fn attach_sockets(ebpf: &mut Ebpf, name: &str, cgroup: &Path) -> Resu
 /// Attaches `bench_{name}_tc_*` to the node's interfaces. Call it in the node's namespace.
 pub(super) fn attach_interfaces(ebpf: &mut Ebpf, name: &str) -> Result<()> {
     let tcx = SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok();
-    for (direction, hook) in [
-        ("ingress", TcAttachType::Ingress),
-        ("egress", TcAttachType::Egress),
-    ] {
+    for (direction, hook) in [("ingress", TcAttachType::Ingress), ("egress", TcAttachType::Egress)]
+    {
         let name = format!("bench_{name}_tc_{direction}");
         let program: &mut SchedClassifier = program(ebpf, &name)?.try_into()?;
         program.load()?;
@@ -301,8 +272,7 @@ pub(super) fn attach_interfaces(ebpf: &mut Ebpf, name: &str) -> Result<()> {
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::programs::Program> {
-    ebpf.program_mut(name)
-        .ok_or_else(|| anyhow!("the comparison object has no {name}"))
+    ebpf.program_mut(name).ok_or_else(|| anyhow!("the comparison object has no {name}"))
 }
 
 /// The agent's rest between two reads of its ring.
@@ -364,10 +334,7 @@ fn read_packets(mut ring: RingBuf<MapData>, wakes: bool, stop: &AtomicBool) {
     while !stop.load(Relaxed) {
         if wakes {
             // A time-out and an error alike lead to another look.
-            let _ = poll(
-                &mut [PollFd::new(ring.as_fd(), PollFlags::POLLIN)],
-                PATIENCE_MS,
-            );
+            let _ = poll(&mut [PollFd::new(ring.as_fd(), PollFlags::POLLIN)], PATIENCE_MS);
         } else {
             thread::sleep(REST);
         }

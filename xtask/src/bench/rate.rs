@@ -46,11 +46,7 @@ pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
          ratio is to their mean, and the median of all rounds is shown.",
         plan.machine
     );
-    let mut table = Table::new(
-        Part::Rate,
-        note,
-        &["traffic", "in its way", "rate", "ratio"],
-    );
+    let mut table = Table::new(Part::Rate, note, &["traffic", "in its way", "rate", "ratio"]);
     for (workload, target) in CASES {
         eprintln!("rate: {}", workload.name());
         measure_case(lab, plan, workload, target, &mut table)?;
@@ -78,10 +74,7 @@ fn measure_case(
             pause(plan.settling)?;
             bases.push(rate_of(plan, &mut load)?);
         }
-        for (i, ratio) in ratios_to_neighbours(&values, &bases)
-            .into_iter()
-            .enumerate()
-        {
+        for (i, ratio) in ratios_to_neighbours(&values, &bases).into_iter().enumerate() {
             rates[i].push(values[i]);
             ratios[i].push(ratio);
         }
@@ -89,15 +82,7 @@ fn measure_case(
     }
     let shown = |values: &[f64]| workload.rate(median(values).unwrap_or(f64::NAN));
     let name = workload.name();
-    table.row(
-        vec![
-            name.clone(),
-            "nothing".to_owned(),
-            shown(&free),
-            "–".to_owned(),
-        ],
-        &[],
-    );
+    table.row(vec![name.clone(), "nothing".to_owned(), shown(&free), "–".to_owned()], &[]);
     for (i, obstacle) in OBSTACLES.into_iter().enumerate() {
         let ratio = median(&ratios[i]).unwrap_or(f64::NAN);
         let what = match obstacle {

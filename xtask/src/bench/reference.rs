@@ -22,10 +22,7 @@ impl std::ops::Add for Count {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self {
-            packets: self.packets + other.packets,
-            bytes: self.bytes + other.bytes,
-        }
+        Self { packets: self.packets + other.packets, bytes: self.bytes + other.bytes }
     }
 }
 
@@ -55,14 +52,8 @@ impl Reference {
             Hook::Socket => attach_sockets(&mut ebpf, "count", lab.pods.path())?,
             Hook::Interface => lab.node.run(|| attach_interfaces(&mut ebpf, "count"))?,
         }
-        let counts = ebpf
-            .take_map("COUNTS")
-            .context("the comparison object has no COUNTS")?;
-        Ok(Self {
-            hook,
-            counts: PerCpuArray::try_from(counts)?,
-            _ebpf: ebpf,
-        })
+        let counts = ebpf.take_map("COUNTS").context("the comparison object has no COUNTS")?;
+        Ok(Self { hook, counts: PerCpuArray::try_from(counts)?, _ebpf: ebpf })
     }
 
     /// What it has counted.

@@ -20,21 +20,14 @@ pub(crate) struct Table {
 impl Table {
     /// The header lacks the two columns that every table ends with.
     pub(crate) fn new(part: Part, note: String, header: &'static [&'static str]) -> Self {
-        Self {
-            part,
-            header,
-            note,
-            rows: Vec::new(),
-        }
+        Self { part, header, note, rows: Vec::new() }
     }
 
     /// Adds a row, and says in it what its targets are and whether it meets them.
     pub(crate) fn row(&mut self, mut cells: Vec<String>, checked: &[Checked]) {
         assert_eq!(cells.len(), self.header.len(), "a cell per column");
         let list = |name: &str, text: &str| format!("{name} {text}").trim().to_owned();
-        let targets = checked
-            .iter()
-            .map(|(name, _, target)| list(name, &target.to_string()));
+        let targets = checked.iter().map(|(name, _, target)| list(name, &target.to_string()));
         let missed: Vec<_> = checked
             .iter()
             .filter(|(_, value, target)| !target.is_met_by(*value))
@@ -46,11 +39,7 @@ impl Table {
             (_, missed) => format!("**{}**", list("no:", &missed.join(", "))).replace(":**", "**"),
         };
         let targets = targets.collect::<Vec<_>>().join("; ");
-        cells.push(if targets.is_empty() {
-            "–".to_owned()
-        } else {
-            targets
-        });
+        cells.push(if targets.is_empty() { "–".to_owned() } else { targets });
         cells.push(verdict);
         self.rows.push(cells);
     }
@@ -72,18 +61,12 @@ impl Table {
     /// `page` with this table in the place of the part's last one.
     pub(crate) fn put_into(&self, page: &str) -> Result<String> {
         let name = format!("{:?}", self.part).to_lowercase();
-        let (begin, end) = (
-            format!("<!-- begin {name} "),
-            format!("<!-- end {name} -->"),
-        );
+        let (begin, end) = (format!("<!-- begin {name} "), format!("<!-- end {name} -->"));
         let lost = || format!("the page has no `{begin}…` or no `{end}`");
         let (before, rest) = page.split_once(&begin).with_context(lost)?;
         let (marker, rest) = rest.split_once("-->\n").with_context(lost)?;
         let (_, after) = rest.split_once(&end).with_context(lost)?;
-        Ok(format!(
-            "{before}{begin}{marker}-->\n\n{}\n{end}{after}",
-            self.render()
-        ))
+        Ok(format!("{before}{begin}{marker}-->\n\n{}\n{end}{after}", self.render()))
     }
 }
 
@@ -98,10 +81,7 @@ mod tests {
         table.row(cells("none"), &[]);
         table.row(cells("good"), &[("", 0.1, CPU_IDLE)]);
         table.row(cells("bad"), &[("", 0.2, CPU_IDLE)]);
-        table.row(
-            cells("half"),
-            &[("CPU", 0.1, CPU_IDLE), ("RSS", 24.0, RSS_IDLE)],
-        );
+        table.row(cells("half"), &[("CPU", 0.1, CPU_IDLE), ("RSS", 24.0, RSS_IDLE)]);
         table
     }
 
@@ -125,14 +105,8 @@ A note.
         let page =
             "# T\n<!-- begin cost (x) -->\nold\n<!-- end cost -->\n<!-- begin rate (x) -->\nr\n";
         let put = table().put_into(page).unwrap();
-        assert!(
-            put.starts_with("# T\n<!-- begin cost (x) -->\n\nA note.\n"),
-            "{put}"
-        );
-        assert!(
-            put.ends_with("|\n\n<!-- end cost -->\n<!-- begin rate (x) -->\nr\n"),
-            "{put}"
-        );
+        assert!(put.starts_with("# T\n<!-- begin cost (x) -->\n\nA note.\n"), "{put}");
+        assert!(put.ends_with("|\n\n<!-- end cost -->\n<!-- begin rate (x) -->\nr\n"), "{put}");
         assert_eq!(table().put_into(&put).unwrap(), put, "again and again");
         assert!(table().put_into("no markers").is_err());
     }

@@ -69,12 +69,7 @@ enum Role {
 static SENT: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let Args {
-        netns,
-        cgroup,
-        cpu,
-        role,
-    } = args;
+    let Args { netns, cgroup, cpu, role } = args;
     // Whatever ends the benchmark, no worker stays.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     SigSet::all().thread_unblock()?;
@@ -136,11 +131,7 @@ struct Pace {
 impl Pace {
     /// Things a second; 0 for no limit.
     fn new(rate: u64) -> Self {
-        Self {
-            rate,
-            start: Instant::now(),
-            given: 0,
-        }
+        Self { rate, start: Instant::now(), given: 0 }
     }
 
     /// Waits until something is due, and returns how much.

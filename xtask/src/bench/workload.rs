@@ -84,10 +84,7 @@ impl Load {
         let last = available_parallelism()?.get() - 1;
         let sink = Worker::start(receiver, Some(&lab.receivers), cpu(last), &sink)?;
         let source = Worker::start(&lab.client, Some(&lab.senders), cpu(0), &source)?;
-        Ok(Self {
-            source,
-            _sink: sink,
-        })
+        Ok(Self { source, _sink: sink })
     }
 
     /// Datagrams, bytes of bulk or connections so far.
@@ -103,16 +100,12 @@ fn roles(workload: Workload, to: SocketAddrV4, rate: u64) -> (Vec<String>, Vec<S
         Workload::Udp { sockets } => ("udp-sink", udp(sockets) + " --connected"),
         Workload::UdpUnconnected { flows } => ("udp-sink", udp(flows)),
         Workload::TcpBulk => ("tcp-sink", format!("tcp-send {to}")),
-        Workload::TcpShort => (
-            "tcp-close",
-            format!("tcp-connect {to} --rate {rate} --addresses {ADDRESSES}"),
-        ),
+        Workload::TcpShort => {
+            ("tcp-close", format!("tcp-connect {to} --rate {rate} --addresses {ADDRESSES}"))
+        }
     };
     let words = |line: &str| line.split(' ').map(str::to_owned).collect();
-    (
-        words(&format!("{sink} {}:{PORT}", Ipv4Addr::UNSPECIFIED)),
-        words(&source),
-    )
+    (words(&format!("{sink} {}:{PORT}", Ipv4Addr::UNSPECIFIED)), words(&source))
 }
 
 /// A child process. Dropping it ends it.
@@ -130,19 +123,12 @@ impl Worker {
         role: &[String],
     ) -> Result<Self> {
         let mut command = worker(netns, cgroup, cpu);
-        command
-            .args(role)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        command.args(role).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().context("starting a worker")?;
         let (Some(questions), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             unreachable!("both are piped");
         };
-        let mut worker = Self {
-            child,
-            answers: BufReader::new(answers),
-            questions,
-        };
+        let mut worker = Self { child, answers: BufReader::new(answers), questions };
         let ready = worker.answer()?;
         ensure!(ready == "ready", "{} does not start", role[0]);
         Ok(worker)
@@ -173,9 +159,7 @@ impl Drop for Worker {
 pub(crate) fn worker(netns: &Netns, cgroup: Option<&Cgroup>, cpu: Option<usize>) -> Command {
     let mut command = Command::new("/proc/self/exe");
     // Out of the terminal's group: Ctrl-C reaches the benchmark, which ends its workers.
-    command
-        .process_group(0)
-        .args(["bench-worker", "--netns", &netns.path()]);
+    command.process_group(0).args(["bench-worker", "--netns", &netns.path()]);
     if let Some(cgroup) = cgroup {
         command.arg("--cgroup").arg(cgroup.path());
     }

@@ -9,10 +9,7 @@ pub(crate) fn check(command: &str) -> Result<()> {
     let path = root().join("README.md");
     let text = std::fs::read_to_string(&path).context("reading README.md")?;
     let found = test_command(&text).context("README.md has no heading about tests with a block")?;
-    ensure!(
-        found == command,
-        "README.md says `{found}`, CI runs `{command}`"
-    );
+    ensure!(found == command, "README.md says `{found}`, CI runs `{command}`");
     println!("README.md says `{command}`, and so does CI");
     Ok(())
 }

@@ -21,10 +21,7 @@ pub(crate) fn strip_dwarf(linked: &[u8]) -> Result<Vec<u8>> {
     }
     elf.delete_orphans();
     for kept in [".BTF", ".BTF.ext"] {
-        let found = elf
-            .sections
-            .iter()
-            .any(|section| section.name.as_slice() == kept.as_bytes());
+        let found = elf.sections.iter().any(|section| section.name.as_slice() == kept.as_bytes());
         ensure!(found, "no {kept} section: the linker was not asked for BTF");
     }
     // LLVM keeps the sections' names among the symbols' names; the writer wants them apart.

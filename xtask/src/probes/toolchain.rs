@@ -63,21 +63,16 @@ impl Toolchain {
         if version().is_ok_and(|version| version == wanted) {
             return Ok(());
         }
-        eprintln!(
-            "installing bpf-linker {BPF_LINKER} into {} (a minute)",
-            self.dir.display()
-        );
+        eprintln!("installing bpf-linker {BPF_LINKER} into {} (a minute)", self.dir.display());
         let installed = self.link_llvm().and_then(|()| self.install_linker());
-        installed
-            .and_then(|()| version().map(drop))
-            .map_err(|error| {
-                Unavailable(format!(
+        installed.and_then(|()| version().map(drop)).map_err(|error| {
+            Unavailable(format!(
                 "bpf-linker {BPF_LINKER} cannot be built here ({error:#}): it needs a C compiler, \
                  the crate registry and a rustup toolchain (rustc with its own libLLVM); \
                  or point ORB8_BPF_TOOLCHAIN to a folder that has bin/bpf-linker"
             ))
             .into()
-            })
+        })
     }
 
     /// Gives bpf-linker's build an `llvm/lib` with the one library it needs, under the name that
@@ -103,20 +98,8 @@ impl Toolchain {
     fn install_linker(&self) -> Result<()> {
         let mut install = Command::new("cargo");
         install
-            .args([
-                "install",
-                "bpf-linker",
-                "--version",
-                BPF_LINKER,
-                "--locked",
-                "--force",
-            ])
-            .args([
-                "--no-default-features",
-                "--features",
-                LLVM_FEATURE,
-                "--root",
-            ])
+            .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force"])
+            .args(["--no-default-features", "--features", LLVM_FEATURE, "--root"])
             .arg(&self.dir)
             // Here the pinned toolchain is in force.
             .current_dir(root())
@@ -128,9 +111,7 @@ impl Toolchain {
     /// `PATH` with bpf-linker first.
     pub(crate) fn path_with_linker(&self) -> Result<OsString> {
         let path = env::var_os("PATH").unwrap_or_default();
-        let dirs = [self.dir.join("bin")]
-            .into_iter()
-            .chain(env::split_paths(&path));
+        let dirs = [self.dir.join("bin")].into_iter().chain(env::split_paths(&path));
         Ok(env::join_paths(dirs)?)
     }
 
@@ -160,10 +141,7 @@ fn rustc() -> Command {
 
 fn default_dir() -> Result<PathBuf> {
     let version = workspace::output(rustc().arg("--version"))?;
-    let version = version
-        .split(' ')
-        .nth(1)
-        .context("rustc --version has no version")?;
+    let version = version.split(' ').nth(1).context("rustc --version has no version")?;
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.map_or_else(|| home().map(|home| home.join(".cache")), Ok)?;
     Ok(cache.join(format!("orb8/bpf-{version}")))

@@ -22,20 +22,11 @@ fn samples_parse_as_the_table_says() {
     for line in lines {
         let columns: Vec<&str> = line.split('\t').collect();
         assert_eq!(columns.len(), 5, "{line}");
-        let PathParts {
-            pod_uid,
-            container_id,
-            runtime,
-            unit,
-        } = parse(columns[0]);
+        let PathParts { pod_uid, container_id, runtime, unit } = parse(columns[0]);
         let runtime = runtime.map(|runtime| runtime_word(runtime).to_owned());
         let got = [pod_uid, container_id, runtime, unit].map(|part| part.unwrap_or("-".into()));
         if got[..] != columns[1..] {
-            wrong.push(format!(
-                "{}\n  want {:?}\n  got  {got:?}",
-                columns[0],
-                &columns[1..]
-            ));
+            wrong.push(format!("{}\n  want {:?}\n  got  {got:?}", columns[0], &columns[1..]));
         }
         count += 1;
     }

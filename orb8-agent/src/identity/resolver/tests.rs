@@ -20,19 +20,12 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let temporary = || tempfile::tempdir().unwrap();
-        Self {
-            cgroups: temporary(),
-            files: temporary(),
-            start: Instant::now(),
-        }
+        Self { cgroups: temporary(), files: temporary(), start: Instant::now() }
     }
 
     fn resolver(&self) -> Resolver {
         let cgroup_root = Some(self.cgroups.path().to_owned());
-        Resolver::new(ResolverConfig {
-            cgroup_root,
-            files: self.files.path().to_owned(),
-        })
+        Resolver::new(ResolverConfig { cgroup_root, files: self.files.path().to_owned() })
     }
 
     /// Makes a cgroup and returns its id.
@@ -78,14 +71,8 @@ fn a_pod_has_all_its_names() {
         host_network: false,
     };
     assert_eq!(*workload, expected);
-    assert!(
-        Arc::ptr_eq(&workload, &resolver.resolve(id, node.start).unwrap()),
-        "shared"
-    );
-    let pause = node.cgroup(&format!(
-        "kubepods/burstable/pod{UID}/{}",
-        ID.replace('7', "8")
-    ));
+    assert!(Arc::ptr_eq(&workload, &resolver.resolve(id, node.start).unwrap()), "shared");
+    let pause = node.cgroup(&format!("kubepods/burstable/pod{UID}/{}", ID.replace('7', "8")));
     resolver.resolve(pause, node.after(5_000)).unwrap();
     assert_eq!((resolver.workloads(), resolver.pods()), (2, 1));
     assert_eq!(resolver.problem(), None);
@@ -96,10 +83,7 @@ fn a_container_without_a_name_is_called_by_its_short_id() {
     let node = Node::new();
     let id = node.cgroup(&format!("docker/{ID}"));
     let workload = node.resolver().resolve(id, node.start).unwrap();
-    assert_eq!(
-        (workload.container.as_deref(), workload.runtime),
-        (None, Some(Runtime::Docker))
-    );
+    assert_eq!((workload.container.as_deref(), workload.runtime), (None, Some(Runtime::Docker)));
     assert_eq!(workload.container_label(), Some("7f3c1a9be2d8"));
 }
 
@@ -107,25 +91,14 @@ fn a_container_without_a_name_is_called_by_its_short_id() {
 fn a_cgroup_of_nobody_is_called_by_its_first_process() {
     let node = Node::new();
     let id = node.cgroup("jobs/one");
-    node.write(
-        node.cgroups.path(),
-        "jobs/one/cgroup.procs",
-        "0\n4711\n4712\n",
-    );
+    node.write(node.cgroups.path(), "jobs/one/cgroup.procs", "0\n4711\n4712\n");
     node.write(node.files.path(), "proc/4711/comm", "iperf3\n");
     let unit = node.cgroup("system.slice/sshd.service");
-    node.write(
-        node.cgroups.path(),
-        "system.slice/sshd.service/cgroup.procs",
-        "4711\n",
-    );
+    node.write(node.cgroups.path(), "system.slice/sshd.service/cgroup.procs", "4711\n");
     let mut resolver = node.resolver();
     let workload = resolver.resolve(id, node.start).unwrap();
     assert_eq!(workload.process.as_deref(), Some("iperf3"));
-    assert_eq!(
-        (workload.unit.as_deref(), workload.cgroup_path.as_str()),
-        (None, "/jobs/one")
-    );
+    assert_eq!((workload.unit.as_deref(), workload.cgroup_path.as_str()), (None, "/jobs/one"));
     let workload = resolver.resolve(unit, node.start).unwrap();
     assert_eq!(
         (workload.unit.as_deref(), workload.process.as_deref()),
@@ -140,13 +113,7 @@ fn the_root_is_everyones() {
     node.write(node.files.path(), "proc/1/comm", "init\n");
     let id = fs::metadata(node.cgroups.path()).unwrap().ino();
     let workload = node.resolver().resolve(id, node.start).unwrap();
-    assert_eq!(
-        *workload,
-        Workload {
-            cgroup_path: "/".into(),
-            ..Workload::default()
-        }
-    );
+    assert_eq!(*workload, Workload { cgroup_path: "/".into(), ..Workload::default() });
 }
 
 #[test]
@@ -155,11 +122,7 @@ fn new_cgroups_are_found_by_the_next_walk_that_may_be_made() {
     let mut resolver = node.resolver();
     resolver.refresh(node.start);
     let id = node.cgroup("system.slice/new.service");
-    assert_eq!(
-        resolver.resolve(id, node.after(100)),
-        None,
-        "the last walk was just now"
-    );
+    assert_eq!(resolver.resolve(id, node.after(100)), None, "the last walk was just now");
     assert!(resolver.resolve(id, node.after(5_000)).is_some());
     assert_eq!(resolver.resolve(0, node.after(5_000)), None);
 }
@@ -186,19 +149,11 @@ fn a_vanished_cgroup_keeps_its_owner_for_a_minute() {
     fs::remove_dir(node.cgroups.path().join("system.slice/job.service")).unwrap();
     resolver.refresh(node.after(10_000));
     let unit = |resolver: &mut Resolver, at| {
-        resolver
-            .resolve(id, at)
-            .and_then(|workload| workload.unit.clone())
+        resolver.resolve(id, at).and_then(|workload| workload.unit.clone())
     };
-    assert_eq!(
-        unit(&mut resolver, node.after(10_000)).as_deref(),
-        Some("job.service")
-    );
+    assert_eq!(unit(&mut resolver, node.after(10_000)).as_deref(), Some("job.service"));
     resolver.refresh(node.after(60_000));
-    assert_eq!(
-        unit(&mut resolver, node.after(60_000)).as_deref(),
-        Some("job.service")
-    );
+    assert_eq!(unit(&mut resolver, node.after(60_000)).as_deref(), Some("job.service"));
     resolver.refresh(node.after(80_000));
     assert_eq!(unit(&mut resolver, node.after(80_000)), None);
 }
@@ -245,10 +200,7 @@ fn a_cgroup_shares_our_network_when_all_its_processes_do() {
     let shares = |path: &str, pids: &str| {
         let id = node.cgroup(path);
         node.write(node.cgroups.path(), &format!("{path}/cgroup.procs"), pids);
-        node.resolver()
-            .resolve(id, node.start)
-            .unwrap()
-            .host_network
+        node.resolver().resolve(id, node.start).unwrap().host_network
     };
     assert!(shares("host", "10\n11\n"));
     assert!(!shares("mixed", "10\n20\n"));

@@ -111,12 +111,12 @@ impl Converter {
         let time = |tick| clock.unix(monotonic_ns(tick));
         let DrainedPart { flows, sockets, closed, undecodable } = *drained;
         self.undecodable += undecodable;
-        batch.extend(flows.iter().map(|(key, stats)| counted(*key, stats, &time)));
+        batch.extend(flows.iter().map(|(key, stats)| counted(*key, stats, time)));
         for body in sockets {
-            self.socket(body, false, &time, batch);
+            self.socket(body, false, time, batch);
         }
         for body in closed {
-            self.socket(body, true, &time, batch);
+            self.socket(body, true, time, batch);
         }
     }
 

@@ -83,10 +83,7 @@ pub(crate) fn config(attach: AttachStrategy, cgroup: Option<&Cgroup>) -> Config 
 }
 
 /// Runs a runtime whose threads are in a namespace.
-pub(crate) fn in_runtime<T: Send>(
-    namespace: &Netns,
-    work: impl AsyncFnOnce() -> T + Send,
-) -> T {
+pub(crate) fn in_runtime<T: Send>(namespace: &Netns, work: impl AsyncFnOnce() -> T + Send) -> T {
     namespace.run(|| {
         // Its threads are started by this one, so they are in the namespace too.
         let runtime = tokio::runtime::Builder::new_multi_thread()

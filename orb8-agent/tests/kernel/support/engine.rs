@@ -17,6 +17,7 @@ use orb8_common::flow::{
     ClosedSocket, Counter, DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey, HOOK_INTERFACE,
     HOOK_SOCKET, MOMENT_OVERFLOW, Moment, PRESSURE, SocketBody, SocketCounters, fold_tcp_flags,
 };
+use orb8_common::packet::TCP_SYN;
 use zerocopy::FromBytes;
 
 use super::{
@@ -28,12 +29,8 @@ use super::{
 };
 
 /// The agent's defaults.
-pub(crate) const DEFAULTS: FlowOptions = FlowOptions {
-    table_size: 65536,
-    ring_size: 1 << 20,
-    socket_storage: true,
-    leave_owned: false,
-};
+pub(crate) const DEFAULTS: FlowOptions =
+    FlowOptions { table_size: 65536, ring_size: 1 << 20, socket_storage: true, leave_owned: false };
 
 /// What one flow came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -231,10 +228,10 @@ impl Seen {
 
     /// What was counted towards the flows that `wanted` picks.
     pub(crate) fn sum(&self, wanted: impl Fn(&FlowKey) -> bool) -> Counted {
-        self.flows.iter().filter(|(key, _)| wanted(key)).fold(
-            Counted::default(),
-            |sum, (_, flow)| sum + flow.counted,
-        )
+        self.flows
+            .iter()
+            .filter(|(key, _)| wanted(key))
+            .fold(Counted::default(), |sum, (_, flow)| sum + flow.counted)
     }
 
     /// A flow that has to be there.
@@ -351,6 +348,19 @@ fn socket_key(body: &SocketBody, direction: u8) -> FlowKey {
         vlan: 0,
         inner_vlan: 0,
     }
+}
+
+/// Checks that one end received what the other sent.
+pub(crate) fn assert_same_at_both_ends(sent: &Flow, received: &Flow) {
+    let missing = received.tcp_flags & !sent.tcp_flags;
+    if missing & TCP_SYN == 0 {
+        assert_eq!(sent.counted, received.counted);
+        return;
+    }
+    // Kernels before 6.12 do not show the socket hook what a listener answers over IPv6.
+    let synack = received.counted - sent.counted;
+    assert_eq!(synack.packets, 1, "{sent:?} {received:?}");
+    assert!((60..=100).contains(&synack.bytes), "{sent:?} {received:?}");
 }
 
 /// The key of a flow at the socket hook of a cgroup.

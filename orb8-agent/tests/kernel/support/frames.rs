@@ -4,9 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::{
     ifaddrs::getifaddrs,
-    sys::socket::{
-        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket,
-    },
+    sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket},
 };
 
 use super::netns::Netns;
@@ -20,9 +18,8 @@ pub(crate) struct PacketSocket {
 impl PacketSocket {
     pub(crate) fn open(namespace: &Netns, interface: &str) -> Self {
         namespace.run(|| {
-            let socket =
-                socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)
-                    .expect("a packet socket: run as root");
+            let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)
+                .expect("a packet socket: run as root");
             let mut addresses = getifaddrs().expect("the interfaces");
             let found = addresses.find_map(|found| {
                 let address = *found.address?.as_link_addr()?;
@@ -150,7 +147,8 @@ pub(crate) fn tcp(source: u16, destination: u16, flags: u8, size: usize) -> Vec<
 
 /// The Internet's checksum.
 pub(crate) fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |&b| b.into()));
+    let words =
+        bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |&b| b.into()));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

@@ -102,7 +102,8 @@ impl Netns {
     pub(crate) fn interface_counters(&self, interface: &str) -> InterfaceCounters {
         let table = self.run(|| std::fs::read_to_string("/proc/thread-self/net/dev"));
         let table = table.expect("the interface counters");
-        let line = table.lines().find_map(|line| line.trim().strip_prefix(interface)?.strip_prefix(':'));
+        let line =
+            table.lines().find_map(|line| line.trim().strip_prefix(interface)?.strip_prefix(':'));
         let line = line.expect("the interface's line");
         let fields: Vec<u64> =
             line.split_whitespace().map(|field| field.parse().expect("a number")).collect();
@@ -180,17 +181,14 @@ pub(crate) const VETH: &str = "veth0";
 
 pub(crate) const CLIENT4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 88, 0, 1));
 pub(crate) const SERVER4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 88, 0, 2));
-pub(crate) const CLIENT6: IpAddr =
-    IpAddr::V6(Ipv6Addr::new(0xfd88, 0, 0, 0, 0, 0, 0, 1));
-pub(crate) const SERVER6: IpAddr =
-    IpAddr::V6(Ipv6Addr::new(0xfd88, 0, 0, 0, 0, 0, 0, 2));
+pub(crate) const CLIENT6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd88, 0, 0, 0, 0, 0, 0, 1));
+pub(crate) const SERVER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd88, 0, 0, 0, 0, 0, 0, 2));
 
 /// Another address of the server.
 pub(crate) const SERVER4_OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 88, 0, 3));
 
 /// Addresses by IP version: the client's, the server's.
-pub(crate) const VERSIONS: [(IpAddr, IpAddr); 2] =
-    [(CLIENT4, SERVER4), (CLIENT6, SERVER6)];
+pub(crate) const VERSIONS: [(IpAddr, IpAddr); 2] = [(CLIENT4, SERVER4), (CLIENT6, SERVER6)];
 
 impl Pair {
     pub(crate) fn new() -> Self {

@@ -243,8 +243,7 @@ pub(crate) struct Flood {
 pub(crate) fn flood(flood: Flood, time: Duration) -> u64 {
     let Flood { client, server, flows, connected, size } = flood;
     let bind = || UdpSocket::bind((client, 0)).expect("a client socket");
-    let sockets: Vec<UdpSocket> =
-        (0..if connected { flows } else { 1 }).map(|_| bind()).collect();
+    let sockets: Vec<UdpSocket> = (0..if connected { flows } else { 1 }).map(|_| bind()).collect();
     if connected {
         for socket in &sockets {
             socket.connect((server, 9)).expect("connecting");

@@ -65,11 +65,7 @@ pub(super) fn close(address: SocketAddrV4) -> io::Result<()> {
 }
 
 pub(super) fn connect(connect: &Connect) {
-    let Connect {
-        to,
-        addresses,
-        rate,
-    } = *connect;
+    let Connect { to, addresses, rate } = *connect;
     for thread in 0..THREADS {
         let mut pace = Pace::new(rate.div_ceil(THREADS));
         let mut next = thread as u32;

@@ -34,25 +34,16 @@ pub(super) fn sink(address: SocketAddrV4) -> io::Result<()> {
 }
 
 pub(super) fn send(send: &Send) -> io::Result<()> {
-    let Send {
-        to,
-        flows,
-        connected,
-        rate,
-    } = *send;
+    let Send { to, flows, connected, rate } = *send;
     if connected {
-        let sockets = (0..flows)
-            .map(|_| connect(to))
-            .collect::<io::Result<Vec<_>>>()?;
+        let sockets = (0..flows).map(|_| connect(to)).collect::<io::Result<Vec<_>>>()?;
         in_turn(sockets, rate, |socket, payload| socket.send(payload));
     } else {
         let socket = bind()?;
         let first = to.ip().to_bits();
         let address = |i| SocketAddrV4::new(Ipv4Addr::from_bits(first + i), to.port());
         let addresses = (0..flows).map(address).collect();
-        in_turn(addresses, rate, move |to: &SocketAddrV4, payload| {
-            socket.send_to(payload, to)
-        });
+        in_turn(addresses, rate, move |to: &SocketAddrV4, payload| socket.send_to(payload, to));
     }
     Ok(())
 }

@@ -28,7 +28,8 @@ fn body(cookie: u64, egress: u64, ingress: u64) -> SocketBody {
         ingress: counters(ingress),
         protocol: 6,
         ip_version: 6,
-        reserved: [0; 6],
+        reserved: 0,
+        reserved_too: 0,
         reported_packets: 0,
         reported_bytes: 0,
     }
@@ -44,7 +45,11 @@ fn samples(batch: &[Event]) -> Vec<&FlowSample> {
         .collect()
 }
 
-fn drain(converter: &mut Converter, sockets: Vec<SocketBody>, closed: Vec<SocketBody>) -> Vec<Event> {
+fn drain(
+    converter: &mut Converter,
+    sockets: Vec<SocketBody>,
+    closed: Vec<SocketBody>,
+) -> Vec<Event> {
     let mut batch = Vec::new();
     let drained = Drained { sockets, closed, ..Drained::default() };
     converter.begin_cycle();
