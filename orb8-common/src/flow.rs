@@ -284,25 +284,23 @@ pub enum Counter {
     LostBytes = 1,
     /// Moments that the ring had no room for (their packets are counted all the same).
     LostMoments = 2,
-    /// Records that the ring took.
-    RingRecords = 3,
     /// Frames that are not IP (ARP, LLDP, …), interface hook only.
-    OtherPackets = 4,
+    OtherPackets = 3,
     /// Their bytes behind the link header.
-    OtherBytes = 5,
+    OtherBytes = 4,
     /// IP packets whose header does not parse.
-    MalformedPackets = 6,
+    MalformedPackets = 5,
     /// Their IP bytes.
-    MalformedBytes = 7,
+    MalformedBytes = 6,
     /// Packets that went through the ring because the table was full.
-    OverflowPackets = 8,
+    OverflowPackets = 7,
     /// Packets that the interface hook left to the socket hook (`both` only).
-    OwnedPackets = 9,
+    OwnedPackets = 8,
     /// Their IP bytes.
-    OwnedBytes = 10,
+    OwnedBytes = 9,
 }
 
 impl Counter {
     /// Length of the array.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 10;
 }

@@ -26,6 +26,7 @@ impl Skb {
     /// Bytes of the packet: from the IP header at the socket hook, from the link header at the
     /// interface hook.
     #[inline(always)]
+    #[expect(clippy::len_without_is_empty, reason = "no packet is empty")]
     pub fn len(self) -> u32 {
         // SAFETY: the context is live while the program runs; so are the other fields below.
         unsafe { (*self.0).len }

@@ -47,9 +47,10 @@ pub struct FlowOptions {
     pub leave_owned: bool,
 }
 
-/// Fill of a flow table, in parts of its size, at which the programs ask for a drain. The other
-/// half is what may come in while the agent wakes and the grace period passes.
-const HIGH_WATER_DIVISOR: u32 = 2;
+/// Fill of a flow table, in parts of its size, at which the programs ask for a drain. The rest is
+/// what may come in while the agent wakes and the grace period passes; and the fewer records a
+/// drain holds, the less memory it takes.
+const HIGH_WATER_DIVISOR: u32 = 4;
 
 /// Priority of the agent's clsact filters: its own, so that nobody's filter is replaced. The handle
 /// beside it is the agent's process id, which tells a dead agent's filters from a live one's.

@@ -61,6 +61,7 @@ pub struct FlowSource {
     drained: Drained,
     batch: Vec<Event>,
     counters: [u64; Counter::COUNT],
+    ring_records: u64,
     fullest: usize,
     cycle: u32,
 }
@@ -92,6 +93,7 @@ impl FlowSource {
             drained: Drained::default(),
             batch: Vec::new(),
             counters: [0; Counter::COUNT],
+            ring_records: 0,
             fullest: 0,
             cycle: 0,
         })
@@ -125,9 +127,12 @@ impl FlowSource {
 
     /// Takes in what the ring holds. True when the programs ask for a drain.
     fn read_ring(&mut self) -> bool {
-        let Self { ring, converter, batch, .. } = self;
+        let Self { ring, converter, batch, ring_records, .. } = self;
         let mut pressed = false;
-        let bytes = ring.get_mut().read(|record| pressed |= converter.ring(record, batch));
+        let bytes = ring.get_mut().read(|record| {
+            *ring_records += 1;
+            pressed |= converter.ring(record, batch);
+        });
         self.fullest = self.fullest.max(bytes);
         if !self.batch.is_empty() {
             pipeline::lock(&self.pipeline).ingest(&mut self.batch);
@@ -217,7 +222,7 @@ impl FlowSource {
         RingStatus {
             probe: PROBE,
             size_bytes: u64::from(self.ring_size),
-            events: counters[Counter::RingRecords as usize],
+            events: self.ring_records,
             drops: counters[Counter::LostMoments as usize],
             utilization: (fullest as f64 / f64::from(self.ring_size)).min(1.0),
         }

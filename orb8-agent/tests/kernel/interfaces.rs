@@ -114,7 +114,9 @@ fn vlan_tags() {
     const QINQ_OLD: u16 = 0x9100;
     let mut wire = Wire::new();
     let size = 200;
-    let tagged: [(&[(u16, u16)], u16, u16); 4] = [
+    /// Tags from the outermost (kind, id), then the ids that the key has to have.
+    type Tagged<'a> = (&'a [(u16, u16)], u16, u16);
+    let tagged: [Tagged; 4] = [
         (&[(VLAN, 5)], 5, 0),
         (&[(QINQ, 7), (VLAN, 6)], 7, 6),
         (&[(QINQ_OLD, 9), (VLAN, 8)], 9, 8),

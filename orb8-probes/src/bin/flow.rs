@@ -389,7 +389,8 @@ fn tell_stored_end(
         inner_vlan: 0,
     };
     let seen = Seen { skb, packets: 0, bytes: 0, tcp_flags };
-    tell_end(&seen, &key, flags_before);
+    let owner = Owner { cgroup_id: body.cgroup_id, cookie: body.cookie };
+    tell_end(&seen, &key, flags_before, owner);
     0
 }
 
@@ -457,7 +458,6 @@ fn counted_bytes(body: &SocketBody) -> u64 {
 #[inline(never)]
 fn publish_by_ring(body: &SocketBody) -> u64 {
     if EVENTS.output_untyped::<ClosedSocket>(body, 0).is_ok() {
-        bump(Counter::RingRecords, 1);
         return 0;
     }
     let packets = body.egress.packets + body.ingress.packets;
@@ -768,34 +768,48 @@ fn claim(seen: &Seen, key: &FlowKey, slot: *mut Slot, tag: u64) -> bool {
             return false;
         }
         let now = ticks();
+        let owner = Owner::ask(seen, key);
         (&raw mut (*slot).key).write_volatile(*key);
         (*stats).first_tick = now;
         (*stats).last_tick = now;
-        (*stats).cgroup_id = owner(seen, key);
-        (*stats).cookie = seen.skb.socket_cookie();
+        (*stats).cgroup_id = owner.cgroup_id;
+        (*stats).cookie = owner.cookie;
         (*stats).ifindex = seen.skb.ifindex();
         see_flags(&raw mut (*stats).tcp_flags, seen.tcp_flags);
         atomic_add(&raw mut (*stats).packets, u64::from(seen.packets));
         atomic_add(&raw mut (*stats).bytes, u64::from(seen.bytes));
         (&raw mut (*slot).tag).write_volatile(tag);
+        tell_new(seen, key, owner);
     }
-    tell_new(seen, key);
     true
 }
 
-/// cgroup v2 id of the packet's socket, 0 without one. At the interface hook it is asked for only
-/// when a record is made: it is a call.
-#[inline(always)]
-fn owner(seen: &Seen, key: &FlowKey) -> u64 {
-    if key.hook == HOOK_SOCKET { key.cgroup_id } else { seen.skb.cgroup_id() }
+/// Whose a flow is. Each part is a call to ask for, so it is asked once for a record.
+#[derive(Clone, Copy)]
+struct Owner {
+    /// cgroup v2 id of the packet's socket, 0 without one.
+    cgroup_id: u64,
+    /// Socket cookie, 0 without one.
+    cookie: u64,
+}
+
+impl Owner {
+    #[inline(always)]
+    fn ask(seen: &Seen, key: &FlowKey) -> Self {
+        let is_known = key.hook == HOOK_SOCKET;
+        Self {
+            cgroup_id: if is_known { key.cgroup_id } else { seen.skb.cgroup_id() },
+            cookie: seen.skb.socket_cookie(),
+        }
+    }
 }
 
 /// Tells of a flow that was not in the generation.
 #[inline(always)]
-fn tell_new(seen: &Seen, key: &FlowKey) {
-    tell(seen, key, MOMENT_NEW);
+fn tell_new(seen: &Seen, key: &FlowKey, owner: Owner) {
+    tell(seen, key, MOMENT_NEW, owner);
     if seen.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
-        tell_end(seen, key, 0);
+        tell_end(seen, key, 0, owner);
     }
 }
 
@@ -803,14 +817,15 @@ fn tell_new(seen: &Seen, key: &FlowKey) {
 #[inline(never)]
 fn count_new(seen: &Seen, key: &FlowKey, control: *mut Control, generation: u32) -> u64 {
     let now = ticks();
+    let owner = Owner::ask(seen, key);
     let stats = FlowStats {
         packets: u64::from(seen.packets),
         bytes: u64::from(seen.bytes),
         first_tick: now,
         last_tick: now,
-        cgroup_id: owner(seen, key),
+        cgroup_id: owner.cgroup_id,
         tcp_flags: spread_tcp_flags(seen.tcp_flags),
-        cookie: seen.skb.socket_cookie(),
+        cookie: owner.cookie,
         ifindex: seen.skb.ifindex(),
         claims: 0,
     };
@@ -825,13 +840,13 @@ fn count_new(seen: &Seen, key: &FlowKey, control: *mut Control, generation: u32)
         if inserted >= HIGH_WATER.load() {
             press(control);
         }
-        tell_new(seen, key);
+        tell_new(seen, key, owner);
         return u64::from(seen.packets);
     }
     // Another CPU was first, or the table is full.
     match flows.get_ptr_mut(key) {
         Some(stats) => add(stats, seen, key),
-        None => overflow(seen, key),
+        None => overflow(seen, key, owner),
     }
 }
 
@@ -845,7 +860,8 @@ fn add(stats: *mut FlowStats, seen: &Seen, key: &FlowKey) -> u64 {
         (*stats).last_tick = ticks();
         let flags = see_flags(&raw mut (*stats).tcp_flags, seen.tcp_flags);
         if seen.tcp_flags & (TCP_FIN | TCP_RST) != 0 {
-            tell_end(seen, key, flags);
+            let owner = Owner { cgroup_id: (*stats).cgroup_id, cookie: (*stats).cookie };
+            tell_end(seen, key, flags, owner);
         }
         (*stats).packets
     }
@@ -875,25 +891,25 @@ unsafe fn see_flags(seen: *mut u64, tcp_flags: u8) -> u64 {
 
 /// Tells of a direction's first FIN, and of every RST.
 #[inline(always)]
-fn tell_end(seen: &Seen, key: &FlowKey, flags_before: u64) {
+fn tell_end(seen: &Seen, key: &FlowKey, flags_before: u64, owner: Owner) {
     if seen.tcp_flags & TCP_RST != 0 {
-        tell(seen, key, MOMENT_RST);
+        tell(seen, key, MOMENT_RST, owner);
     } else if flags_before & spread_tcp_flags(TCP_FIN) == 0 {
-        tell(seen, key, MOMENT_FIN);
+        tell(seen, key, MOMENT_FIN, owner);
     }
 }
 
 #[inline(always)]
-fn tell(seen: &Seen, key: &FlowKey, kind: u8) {
-    if !record(seen, key, kind) {
+fn tell(seen: &Seen, key: &FlowKey, kind: u8, owner: Owner) {
+    if !record(seen, key, kind, owner.cgroup_id, owner.cookie) {
         bump(Counter::LostMoments, 1);
     }
 }
 
 /// Sends a packet that the full table has no room for through the ring, else counts it as lost.
 #[inline(always)]
-fn overflow(seen: &Seen, key: &FlowKey) -> u64 {
-    if record(seen, key, MOMENT_OVERFLOW) {
+fn overflow(seen: &Seen, key: &FlowKey, owner: Owner) -> u64 {
+    if record(seen, key, MOMENT_OVERFLOW, owner.cgroup_id, owner.cookie) {
         bump(Counter::OverflowPackets, u64::from(seen.packets));
     } else {
         bump(Counter::LostPackets, u64::from(seen.packets));
@@ -913,22 +929,20 @@ fn press(control: *mut Control) -> u64 {
         (*control).pressed = 1;
     }
     // When the ring is full the agent is about to read it, and drains after a full ring anyway.
-    if EVENTS.output_untyped::<u64>(PRESSURE, u64::from(BPF_RB_FORCE_WAKEUP)).is_ok() {
-        bump(Counter::RingRecords, 1);
-    }
+    let _ = EVENTS.output_untyped::<u64>(PRESSURE, u64::from(BPF_RB_FORCE_WAKEUP));
     0
 }
 
 /// Puts a moment into the ring. Without flags the kernel wakes the reader only when it had read
 /// everything, and the reader rests between reads, so wake-ups are bounded by its rests.
 #[inline(never)]
-fn record(seen: &Seen, key: &FlowKey, kind: u8) -> bool {
+fn record(seen: &Seen, key: &FlowKey, kind: u8, cgroup_id: u64, cookie: u64) -> bool {
     let Some(mut entry) = EVENTS.reserve(0) else { return false };
     entry.write(Moment {
         key: *key,
         time_ns: monotonic_ns(),
-        cgroup_id: owner(seen, key),
-        cookie: seen.skb.socket_cookie(),
+        cgroup_id,
+        cookie,
         bytes: seen.bytes,
         packets: seen.packets,
         ifindex: seen.skb.ifindex(),
@@ -937,7 +951,6 @@ fn record(seen: &Seen, key: &FlowKey, kind: u8) -> bool {
         reserved: [0; 2],
     });
     entry.submit(0);
-    bump(Counter::RingRecords, 1);
     true
 }
 

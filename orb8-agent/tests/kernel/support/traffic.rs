@@ -79,7 +79,7 @@ fn udp_echo_server(
     address: IpAddr,
     count: u64,
 ) -> (u16, std::thread::JoinHandle<()>) {
-    let (port, bound) = mpsc::channel();
+    let (port, bound) = mpsc::sync_channel(1);
     let thread = namespace.spawn(move || {
         let socket = UdpSocket::bind((address, 0)).expect("a server socket");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -101,7 +101,7 @@ pub(crate) fn tcp_server(
     connections: u64,
     answer: usize,
 ) -> (u16, std::thread::JoinHandle<u64>) {
-    let (port, bound) = mpsc::channel();
+    let (port, bound) = mpsc::sync_channel(1);
     let thread = namespace.spawn(move || {
         let listener = TcpListener::bind((address, 0)).expect("a listener");
         port.send(listener.local_addr().expect("its address").port()).expect("a waiting test");
