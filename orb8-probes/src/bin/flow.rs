@@ -421,7 +421,7 @@ fn publish(stored: *mut SocketRecord) -> u64 {
     let body = unsafe { &(*stored).body };
     for _ in 0..PUBLISH_TRIES {
         let before = counted_bytes(body);
-        if CLOSED.insert(&body.cookie, body, 0).is_err() {
+        if CLOSED.insert(body.cookie, body, 0).is_err() {
             return publish_by_ring(body);
         }
         if counted_bytes(body) == before {
@@ -830,7 +830,7 @@ fn count_new(seen: &Seen, key: &FlowKey, control: *mut Control, generation: u32)
         claims: 0,
     };
     let (flows, index) = if generation == 0 { (&FLOWS_0, 0) } else { (&FLOWS_1, 1) };
-    if flows.insert(key, &stats, BPF_NOEXIST.into()).is_ok() {
+    if flows.insert(key, stats, BPF_NOEXIST.into()).is_ok() {
         // SAFETY: the only entry of the array.
         let inserted = unsafe {
             let inserted = &raw mut (*control).inserted[index];

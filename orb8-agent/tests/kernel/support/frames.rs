@@ -1,13 +1,18 @@
 //! Frames put together by hand, and a packet socket that sends them.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::{AsRawFd, OwnedFd},
+};
 
 use nix::{
     ifaddrs::getifaddrs,
     sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket},
 };
 
-use super::netns::Netns;
+use orb8_common::{flow::FlowKey, packet::protocol};
+
+use super::{netns::Netns, seen::interface_flow};
 
 /// Sends whole frames through an interface, unread by the network stack.
 pub(crate) struct PacketSocket {
@@ -113,6 +118,11 @@ impl Ipv4 {
     }
 }
 
+/// A UDP packet's header.
+pub(crate) const fn udp4() -> Ipv4 {
+    Ipv4 { protocol: protocol::UDP, options: Vec::new(), id: 0, fragment: 0 }
+}
+
 /// An IPv6 packet whose first header behind IPv6's is `next`.
 pub(crate) fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
@@ -122,6 +132,20 @@ pub(crate) fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     packet.extend(DESTINATION6);
     packet.extend(payload);
     packet
+}
+
+/// The flow of crafted IPv4 packets, but for place and direction.
+pub(crate) fn flow4(protocol: u8, source_port: u16, destination_port: u16) -> FlowKey {
+    let source = SocketAddr::new(Ipv4Addr::from(SOURCE4).into(), source_port);
+    let destination = SocketAddr::new(Ipv4Addr::from(DESTINATION4).into(), destination_port);
+    interface_flow(0, 0, protocol, source, destination)
+}
+
+/// The flow of crafted IPv6 packets, but for place and direction.
+pub(crate) fn flow6(protocol: u8, source_port: u16, destination_port: u16) -> FlowKey {
+    let source = SocketAddr::new(SOURCE6.into(), source_port);
+    let destination = SocketAddr::new(DESTINATION6.into(), destination_port);
+    interface_flow(0, 0, protocol, source, destination)
 }
 
 /// The start of a UDP or SCTP packet and `size` bytes of whatever.
