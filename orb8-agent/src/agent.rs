@@ -20,7 +20,7 @@ use crate::{
     error::{AgentError, chain},
     pipeline::{self, LocalAddresses, Pipeline, SharedPipeline},
     preflight::Preflight,
-    sources::flow::{self, FlowSource, SharedObject},
+    sources::flow::{self, DrainRequests, FlowSource, SharedObject},
     status::{SourceState, SourceStatus, StatusBoard},
 };
 
@@ -104,8 +104,8 @@ impl Prepared {
     /// [`AgentError::NothingToRun`] when no source runs.
     pub async fn start(self, config: &Config) -> Result<Agent, AgentError> {
         let Self { preflight, pipeline, board, addresses } = self;
-        let mut agent =
-            Agent { pipeline, board, cancel: CancellationToken::new(), tasks: JoinSet::new() };
+        let (cancel, tasks) = (CancellationToken::new(), JoinSet::new());
+        let mut agent = Agent { pipeline, board, cancel, tasks, flows: None };
         let started = agent.start_flows(config, &preflight, addresses).await;
         // Reading the kernel's types takes megabytes that are not needed again.
         drop(preflight);
@@ -131,9 +131,17 @@ pub struct Agent {
     board: StatusBoard,
     cancel: CancellationToken,
     tasks: JoinSet<()>,
+    flows: Option<DrainRequests>,
 }
 
 impl Agent {
+    /// Takes in what was counted until now, without waiting for the next drain.
+    pub async fn drain(&self) {
+        if let Some(flows) = &self.flows {
+            flows.drain().await;
+        }
+    }
+
     /// Detaches, takes in what was counted until then, and ends the tasks.
     pub async fn stop(mut self) {
         self.cancel.cancel();
@@ -168,6 +176,7 @@ impl Agent {
             Arc::clone(&self.pipeline),
             self.board.clone(),
         )?;
+        self.flows = Some(source.drain_requests());
         self.tasks.spawn(source.run(self.cancel.child_token()));
         self.tasks.spawn(attacher.run(self.cancel.child_token()));
         let running = SourceStatus { name: flow::NAME, state: SourceState::Running };

@@ -199,13 +199,15 @@ impl Api {
         let follow = follow_readiness(reporter, self.board.readiness(), shutdown.clone());
         spawn(tasks, "health", shutdown, follow);
         let routes = Routes::new(OrbitAgentServiceServer::new(agent)).add_service(health);
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(orb8_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1();
-        match reflection {
-            Ok(reflection) => routes.add_service(reflection),
-            Err(error) => {
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(orb8_proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        // Most clients still ask by the older name.
+        match (reflection().build_v1(), reflection().build_v1alpha()) {
+            (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),
+            (Err(error), _) | (_, Err(error)) => {
                 tracing::warn!(%error, "reflection is off: the built-in descriptors do not parse");
                 routes
             }

@@ -39,6 +39,11 @@ impl Embedded {
         self.channel.clone()
     }
 
+    /// Takes in what was counted until now: it is in answers, and on every stream, when this returns.
+    pub async fn drain(&self) {
+        self.agent.drain().await;
+    }
+
     /// Detaches, and ends every stream.
     pub async fn shutdown(self) {
         let Self { agent, channel, shutdown, mut tasks } = self;

@@ -14,7 +14,11 @@ use std::{
 };
 
 use orb8_common::flow::Counter;
-use tokio::{io::unix::AsyncFd, time::MissedTickBehavior};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{mpsc, oneshot},
+    time::MissedTickBehavior,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,6 +53,21 @@ pub fn lock(object: &SharedObject) -> MutexGuard<'_, FlowObject> {
     object.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Asks a running source to drain now.
+#[derive(Clone, Debug)]
+pub struct DrainRequests(mpsc::Sender<oneshot::Sender<()>>);
+
+impl DrainRequests {
+    /// Waits until what was counted before the call is in the pipeline, or the source ended.
+    pub async fn drain(&self) {
+        let (done, drained) = oneshot::channel();
+        if self.0.send(done).await.is_ok() {
+            // The source drains once more when it ends, and then drops the sender.
+            let _ = drained.await;
+        }
+    }
+}
+
 /// See the [module](self).
 pub struct FlowSource {
     object: SharedObject,
@@ -64,6 +83,7 @@ pub struct FlowSource {
     ring_records: u64,
     fullest: usize,
     cycle: u32,
+    requests: (mpsc::Sender<oneshot::Sender<()>>, mpsc::Receiver<oneshot::Sender<()>>),
 }
 
 impl FlowSource {
@@ -96,7 +116,15 @@ impl FlowSource {
             ring_records: 0,
             fullest: 0,
             cycle: 0,
+            // One that is served and one that waits; who asks more often waits to ask.
+            requests: mpsc::channel(1),
         })
+    }
+
+    /// What asks this source to drain.
+    #[must_use]
+    pub fn drain_requests(&self) -> DrainRequests {
+        DrainRequests(self.requests.0.clone())
     }
 
     /// Delivers until it is cancelled, and then what was counted until that moment.
@@ -108,6 +136,12 @@ impl FlowSource {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 _ = timer.tick() => self.drain().await,
+                Some(done) = self.requests.1.recv() => {
+                    self.read_ring();
+                    self.drain().await;
+                    // Who asked may have gone.
+                    let _ = done.send(());
+                }
                 readable = readable(&self.ring, rest.as_mut()) => {
                     if let Err(error) = readable {
                         tracing::error!(%error, "the ring cannot be waited on");

@@ -110,4 +110,3 @@ fn tun(name: &str) -> std::io::Result<File> {
         _ => Err(std::io::Error::last_os_error()),
     }
 }
-

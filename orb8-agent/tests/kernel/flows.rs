@@ -9,13 +9,11 @@ use orb8_common::{
 
 use super::support::{
     Lab,
-    engine::{
-        DEFAULTS, Engine, Flow, TCX, assert_same_at_both_ends, has, interface_flow, monotonic_ns,
-        socket_flow,
-    },
+    engine::{DEFAULTS, Engine, TCX, has},
     netns::{Counted, VERSIONS, VETH},
     reference::Reference,
     scaled,
+    seen::{Flow, assert_same_at_both_ends, interface_flow, monotonic_ns, socket_flow},
     traffic::{Ends, Udp, echo_types, headers, ping, tcp_transfer, udp_echo},
 };
 

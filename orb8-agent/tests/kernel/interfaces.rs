@@ -1,17 +1,7 @@
-//! What only an interface shows: tags, devices without link headers, fragments, frames that are
-//! not what they should be.
+//! What only an interface shows: tags, fragments, frames that are not what they should be.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::Write,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    ops::ControlFlow,
-    os::fd::AsRawFd,
-    path::Path,
-};
+use std::ops::ControlFlow;
 
-use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-use orb8_agent::ebpf::LinkKind;
 use orb8_common::{
     flow::{Counter, DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey, KEY_FRAGMENT},
     packet::{TCP_ACK, TCP_SYN, protocol},
@@ -19,13 +9,14 @@ use orb8_common::{
 
 use super::support::{
     Lab,
-    engine::{DEFAULTS, Engine, interface_flow},
+    engine::{DEFAULTS, Engine},
+    eventually,
     frames::{
-        self, DESTINATION4, DESTINATION6, IPV4, IPV6, Ipv4, PacketSocket, QINQ, SOURCE4, SOURCE6,
-        VLAN, ethernet, ipv6, ports,
+        self, IPV4, IPV6, Ipv4, PacketSocket, QINQ, VLAN, ethernet, flow4, flow6, ipv6, ports, udp4,
     },
     netns::{Counted, VERSIONS, VETH},
-    skip,
+    scaled,
+    seen::interface_flow,
     traffic::{Udp, udp_echo},
 };
 
@@ -76,11 +67,10 @@ impl Wire {
     /// Waits until both ends' counters of what is in no flow come to this, and compares.
     fn expect_counters(&mut self, [packets, bytes]: [Counter; 2], expected: Counted) {
         for (engine, ..) in &mut self.ends {
-            let counted =
-                super::support::eventually(&format!("{expected:?} of {packets:?}"), || {
-                    let counted = engine.counters().pair(packets, bytes);
-                    (counted.packets >= expected.packets).then_some(counted)
-                });
+            let counted = eventually(&format!("{expected:?} of {packets:?}"), || {
+                let counted = engine.counters().pair(packets, bytes);
+                (counted.packets >= expected.packets).then_some(counted)
+            });
             assert_eq!(counted, expected, "{packets:?}");
         }
     }
@@ -313,7 +303,7 @@ fn garbage() {
     };
     let types = [IPV4, IPV6, VLAN, QINQ];
     let mut tagged = 0;
-    for _ in 0..super::support::scaled(2000) {
+    for _ in 0..scaled(2000) {
         let ethertype = types[next() as usize % types.len()];
         tagged += u64::from(matches!(ethertype, VLAN | QINQ));
         let mut frame = ethernet(&[], ethertype);

@@ -15,11 +15,13 @@ use orb8_common::{
 use super::support::{
     Lab,
     cgroup::Cgroup,
-    engine::{DEFAULTS, Engine, STORAGE, assert_same_at_both_ends, socket_flow},
+    engine::{DEFAULTS, Engine, STORAGE},
     netns::{CLIENT4, Counted, Netns, SERVER4, SERVER4_OTHER, VERSIONS},
     reference::Reference,
     roles::{ANSWER, Player},
-    scaled, skip,
+    scaled,
+    seen::{assert_same_at_both_ends, socket_flow},
+    skip,
     traffic::{Udp, tcp_transfer, udp_echo},
 };
 

@@ -1,24 +1,16 @@
 //! The programs under test: loaded, attached, and read without a runtime.
 
 use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
     ops::ControlFlow,
     sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use aya::Btf;
-use nix::time::{ClockId, clock_gettime};
 use orb8_agent::ebpf::{
     AttachedTo, Drained, Features, FlowObject, FlowOptions, LinkKind, RingReader,
 };
-use orb8_common::flow::{
-    ClosedSocket, Counter, DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey, HOOK_INTERFACE,
-    HOOK_SOCKET, MOMENT_OVERFLOW, Moment, PRESSURE, SocketBody, SocketCounters, fold_tcp_flags,
-};
-use orb8_common::packet::TCP_SYN;
-use zerocopy::FromBytes;
+use orb8_common::flow::Counter;
 
 use super::{
     PATIENCE,
@@ -26,6 +18,7 @@ use super::{
     eventually,
     netns::{Counted, InterfaceCounters, Netns},
     reference::Reference,
+    seen::Seen,
 };
 
 /// The agent's defaults.
