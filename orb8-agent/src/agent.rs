@@ -35,8 +35,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
     let api = Api::build(&config, prepared.pipeline(), prepared.board()).await?;
     let tasks = api.run(&shutdown);
     match prepared.start(&config).await {
-        Ok(agent) => {
-            let served = end_of(tasks, &shutdown).await;
+        Ok(mut agent) => {
+            let served = tokio::select! {
+                served = end_of(tasks, &shutdown) => served,
+                // An agent that answers and counts nothing would go unnoticed.
+                failed = agent.failure() => Err(failed),
+            };
+            shutdown.cancel();
             agent.stop().await;
             served
         }
@@ -142,6 +147,18 @@ impl Agent {
         }
     }
 
+    /// Waits until a task ends that should not.
+    async fn failure(&mut self) -> AgentError {
+        let reason = match self.tasks.join_next().await {
+            Some(Err(error)) => format!("flow: {error}"),
+            Some(Ok(())) => "flow: a task ended".to_owned(),
+            None => return std::future::pending().await,
+        };
+        let state = SourceState::Skipped { reason: reason.clone() };
+        self.board.update(|status| status.sources = vec![SourceStatus { name: flow::NAME, state }]);
+        AgentError::NothingToRun { reasons: vec![reason] }
+    }
+
     /// Detaches, takes in what was counted until then, and ends the tasks.
     pub async fn stop(mut self) {
         self.cancel.cancel();
@@ -158,6 +175,7 @@ impl Agent {
         preflight: &Preflight,
         addresses: LocalAddresses,
     ) -> Result<(), AgentError> {
+        preflight.memory(config.flow_table_size)?;
         let plan = attach::decide(config, &preflight.features)?;
         let (object, attacher) = match self.attach(config, preflight, plan, &addresses).await {
             // A container that may not attach to the root cgroup can still see interfaces.
@@ -196,7 +214,7 @@ impl Agent {
             table_size: config.flow_table_size,
             ring_size: config.ring_buffer_size,
             socket_storage: plan.sockets,
-            leave_owned: both,
+            leave_to: config.cgroup_root.as_deref().filter(|_| both).and_then(attach::hook_cgroup),
         };
         let object = FlowObject::load(&options, &preflight.features, preflight.btf.as_ref())
             .map_err(AgentError::ebpf("load the flow programs"))?;

@@ -4,13 +4,13 @@
 //! strategy, features ──decide──▶ Plan ──start──▶ cgroup and interfaces ──run──▶ hotplug
 //! ```
 
-use std::{fs::File, path::Path, sync::Arc};
+use std::{fs::File, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{AttachStrategy, Config, InterfaceSelector},
-    ebpf::{EbpfError, Features},
+    config::{AttachStrategy, Config, Environment, InterfaceSelector},
+    ebpf::{EbpfError, Features, SocketHookCgroup},
     error::{AgentError, chain},
     netlink::{Change, Link, Network},
     pipeline::LocalAddresses,
@@ -124,6 +124,15 @@ fn decide_on(strategy: AttachStrategy, machine: Machine) -> Result<Plan, AgentEr
     let reasons: Vec<String> =
         missing.into_iter().flatten().map(|why| format!("flow: {why}")).collect();
     if reasons.is_empty() { Ok(plan) } else { Err(AgentError::NothingToRun { reasons }) }
+}
+
+/// What the programs know the socket hook's cgroup by; `None` where it cannot be told.
+#[must_use]
+pub fn hook_cgroup(root: &Path) -> Option<SocketHookCgroup> {
+    let id = std::fs::metadata(root).ok()?.ino();
+    let mount = Environment::of_machine().cgroup_mount?;
+    let below = root.canonicalize().ok()?.strip_prefix(mount.canonicalize().ok()?).ok()?.to_owned();
+    Some(SocketHookCgroup { id, level: u32::try_from(below.components().count()).ok()? })
 }
 
 /// Keeps the programs where the plan wants them.
@@ -271,13 +280,16 @@ impl Attacher {
             None if !is_wanted => return,
             _ => {}
         }
-        if let Some(network) = &self.network {
-            let removed = network.remove_stale_filters(link.index).await;
-            if removed > 0 {
-                tracing::info!(interface = link.name, removed, "removed a dead agent's filters");
-            }
-        }
+        self.remove_stale_filters(link).await;
         self.attach_interface(link);
+    }
+
+    async fn remove_stale_filters(&self, link: &Link) {
+        let Some(network) = &self.network else { return };
+        let removed = network.remove_stale_filters(link.index).await;
+        if removed > 0 {
+            tracing::info!(interface = link.name, removed, "removed a dead agent's filters");
+        }
     }
 
     /// Loopback only where it is named: its packets pass both directions.

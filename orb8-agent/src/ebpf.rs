@@ -14,7 +14,7 @@ mod ticks;
 pub use features::{Feature, Features};
 pub use flow::{
     AttachedTo, Drained, DrainedPart, FILTER_PRIORITY, FlowObject, FlowOptions, LinkKind,
-    RingReader,
+    RingReader, SocketHookCgroup,
 };
 pub use ticks::Ticks;
 

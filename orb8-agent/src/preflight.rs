@@ -16,6 +16,10 @@ use crate::{
 /// The kernel that the features below came with; older ones lack the ring buffer.
 const OLDEST_KERNEL: &str = "5.8";
 
+/// Kernel memory for each entry of the flow table: two generations of the table and of its slots,
+/// and its part of the closed sockets (31 MiB at 65,536 entries, the ring left out).
+const FLOW_BYTES: u64 = 480;
+
 /// What was found.
 pub struct Preflight {
     /// Kernel release, as `uname -r` prints it.
@@ -61,6 +65,26 @@ impl Preflight {
             return Ok(());
         }
         Err(AgentError::MissingPrivileges { missing: self.missing.clone(), remedy: remedy() })
+    }
+
+    /// Fails when the maps would not leave this machine enough memory: the kernel would take it from
+    /// whoever comes next.
+    ///
+    /// # Errors
+    /// [`AgentError::NothingToRun`] with the figures.
+    pub fn memory(&self, flow_table_size: u32) -> Result<(), AgentError> {
+        let (needed, available) = (u64::from(flow_table_size) * FLOW_BYTES, available_memory());
+        match available {
+            Some(available) if needed > available / 2 => Err(AgentError::NothingToRun {
+                reasons: vec![format!(
+                    "flow: a flow table of {flow_table_size} entries takes {} MiB of kernel memory, \
+                     more than half of the {} MiB that are available; lower --flow-table-size",
+                    needed >> 20,
+                    available >> 20
+                )],
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The table.
@@ -171,6 +195,14 @@ fn remedy() -> String {
         "run it with sudo, or grant them to the binary: \
          sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_resource+ep {binary}"
     )
+}
+
+/// `MemAvailable`, bytes.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 fn raise_memory_lock() -> MemoryLock {

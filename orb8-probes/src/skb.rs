@@ -4,7 +4,9 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
-    helpers::generated::{bpf_get_socket_cookie, bpf_skb_cgroup_id, bpf_skb_load_bytes},
+    helpers::generated::{
+        bpf_get_socket_cookie, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
+    },
 };
 use orb8_common::packet::Packet;
 use zerocopy::FromBytes;
@@ -66,6 +68,14 @@ impl Skb {
     pub fn cgroup_id(self) -> u64 {
         // SAFETY: the helper takes the program's own context.
         unsafe { bpf_skb_cgroup_id(self.0) }
+    }
+
+    /// cgroup v2 id of the ancestor of the packet's socket that is `level` below the root, 0 without
+    /// one.
+    #[inline(always)]
+    pub fn ancestor_cgroup_id(self, level: u32) -> u64 {
+        // SAFETY: the helper takes the program's own context.
+        unsafe { bpf_skb_ancestor_cgroup_id(self.0, level as i32) }
     }
 
     /// Cookie of the packet's socket, 0 without one.

@@ -43,8 +43,18 @@ pub struct FlowOptions {
     pub ring_size: u32,
     /// Whether connected sockets may count in their own storage, where the kernel can.
     pub socket_storage: bool,
-    /// Whether the interface hook leaves what local sockets send to the socket hook.
-    pub leave_owned: bool,
+    /// Where the socket hook runs too: the interface hook leaves it what the sockets below this
+    /// cgroup send.
+    pub leave_to: Option<SocketHookCgroup>,
+}
+
+/// The cgroup v2 directory that the socket hook is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketHookCgroup {
+    /// Its id, which is its inode.
+    pub id: u64,
+    /// How deep below the root of the hierarchy it is.
+    pub level: u32,
 }
 
 /// Fill of a flow table, in parts of its size, at which the programs ask for a drain. The rest is
@@ -157,6 +167,7 @@ pub struct FlowObject {
     iterator_buffer: Vec<u8>,
     tcx: bool,
     ticks: Ticks,
+    high_water: u64,
 }
 
 /// How the programs reach a socket's storage.
@@ -221,6 +232,7 @@ impl FlowObject {
     ) -> Result<Self, EbpfError> {
         let high_water = u64::from(options.table_size / HIGH_WATER_DIVISOR);
         let slots = (options.table_size / TABLE_PART).next_power_of_two();
+        let left = options.leave_to.unwrap_or(SocketHookCgroup { id: 0, level: 0 });
         let seed = RandomState::new().build_hasher().finish();
         let mut ebpf = EbpfLoader::new()
             .btf(btf)
@@ -229,7 +241,8 @@ impl FlowObject {
             .override_global("SEED", &seed, true)
             .override_global("SOCKET_STORAGE", &u8::from(storage != Storage::Off), true)
             .override_global("FULL_SOCKET", &u8::from(storage == Storage::FullSocket), true)
-            .override_global("LEAVE_OWNED", &u8::from(options.leave_owned), true)
+            .override_global("SOCKET_HOOK_CGROUP", &left.id, true)
+            .override_global("SOCKET_HOOK_LEVEL", &left.level, true)
             .map_max_entries("SLOTS_0", slots)
             .map_max_entries("SLOTS_1", slots)
             .map_max_entries("FLOWS_0", options.table_size)
@@ -264,6 +277,7 @@ impl FlowObject {
             iterator_buffer: vec![0; ITERATOR_BUFFER],
             tcx: features.tcx(),
             ticks: Ticks::default(),
+            high_water,
         };
         object.load_programs(features)?;
         object.read_clock()?;
@@ -413,6 +427,12 @@ impl FlowObject {
         RingBuf::try_from(map).map(RingReader).map_err(load_error)
     }
 
+    /// Whether a table has passed the fill at which the programs ask for a drain.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.control.inserted(self.control.generation()) >= self.high_water
+    }
+
     /// Collects everything that was counted since the last drain. Blocks for some milliseconds
     /// when flows were counted, since it waits until no program writes the table that it empties.
     ///
@@ -421,6 +441,8 @@ impl FlowObject {
     /// drain.
     pub fn drain(&mut self, drained: &mut Drained) -> Result<(), EbpfError> {
         self.read_clock()?;
+        // Whatever asked until now is served by what follows.
+        self.control.allow_pressing();
         self.drain_flows(drained)?;
         self.read_sockets(drained)?;
         // After the iterator: a socket that closes in between is then seen whole, and last.
@@ -434,6 +456,8 @@ impl FlowObject {
         }
         self.control.flip();
         self.grace.wait().map_err(map_error("waiting for the programs"))?;
+        // A program that still held the old generation may have asked for what is being done.
+        self.control.allow_pressing();
         let Drained { flows, undecodable, .. } = drained;
         if self.control.claimed(old) > 0 {
             self.slots[old].drain(|slot| flows.push((slot.key, slot.stats)));

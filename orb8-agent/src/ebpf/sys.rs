@@ -348,10 +348,14 @@ impl SharedControl {
         self.word(std::mem::offset_of!(Control, generation)).load(SeqCst) as usize & 1
     }
 
-    /// Makes programs write the other table, and allows another call for a drain.
+    /// Makes programs write the other table.
     pub(crate) fn flip(&self) {
         let other = 1 - self.generation() as u32;
         self.word(std::mem::offset_of!(Control, generation)).store(other, SeqCst);
+    }
+
+    /// Allows the programs another call for a drain.
+    pub(crate) fn allow_pressing(&self) {
         self.word(std::mem::offset_of!(Control, pressed)).store(0, SeqCst);
     }
 

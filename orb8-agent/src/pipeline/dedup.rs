@@ -16,18 +16,26 @@ use crate::event::{FlowSample, UnixNanos};
 const OWNED_CYCLES: u32 = 3;
 /// A 5-tuple that is not seen anywhere for so many cycles is forgotten.
 const FORGET_CYCLES: u32 = 64;
+/// A 5-tuple that the socket hook did not report for so many cycles is forgotten: an interface's
+/// sample waits for one.
+const SOCKET_CYCLES: u32 = 4;
+/// Tuples of the socket hook that are remembered, in parts of the limit: short connections make far
+/// more in a few cycles than there are flows held.
+const SOCKETS_PART: usize = 4;
 
 /// Decides which samples count.
 #[derive(Debug)]
 pub(super) struct Dedup {
     /// Whether the socket hook runs beside the interface hook.
     both: bool,
-    /// Most tuples remembered of each kind, and most samples that wait.
+    /// Most tuples remembered of interfaces, and most samples that wait.
     limit: usize,
     cycle: u32,
     points: ByTuple<Owned>,
     /// Tuples that the socket hook reported, with the cycle of the last report.
     sockets: ByTuple<u32>,
+    /// The last cycle in which there were more than can be remembered.
+    forgets_sockets: u32,
     waiting: VecDeque<Waiting>,
 }
 
@@ -83,6 +91,7 @@ impl Dedup {
             cycle: FORGET_CYCLES,
             points: ByTuple::default(),
             sockets: ByTuple::default(),
+            forgets_sockets: 0,
             waiting: VecDeque::new(),
         }
     }
@@ -96,19 +105,38 @@ impl Dedup {
     pub(super) fn judge(&mut self, sample: &FlowSample) -> Verdict {
         let tuple = Tuple::of(&sample.key);
         if sample.key.hook == HOOK_SOCKET {
-            if self.both && self.sockets.len() < self.limit {
-                self.sockets.insert(tuple, self.cycle);
+            if self.both {
+                self.remember(tuple);
             }
             return Verdict::Count;
         }
         if !self.both {
             return self.judge_point(tuple, Point::of(&sample.key));
         }
-        match self.sockets.contains_key(&tuple) {
+        match self.is_of_socket(&tuple) {
             true => Verdict::Duplicate,
             false if self.waiting.len() < self.limit => Verdict::Wait,
-            false => self.judge_point(tuple, Point::of(&sample.key)),
+            // It cannot be told, and a packet that counts twice is worse than one left out: what is
+            // left out is a number too.
+            false => Verdict::Duplicate,
         }
+    }
+
+    /// Notes that the socket hook counts a tuple.
+    fn remember(&mut self, tuple: Tuple) {
+        let has_room = self.sockets.len() < self.limit * SOCKETS_PART;
+        match self.sockets.get_mut(&tuple) {
+            Some(seen) => *seen = self.cycle,
+            None if has_room => {
+                self.sockets.insert(tuple, self.cycle);
+            }
+            None => self.forgets_sockets = self.cycle,
+        }
+    }
+
+    /// Whether the socket hook counts a tuple, or may do so: some were too many to be remembered.
+    fn is_of_socket(&self, tuple: &Tuple) -> bool {
+        self.sockets.contains_key(tuple) || self.cycle - self.forgets_sockets < SOCKET_CYCLES
     }
 
     /// Keeps a sample for the next cycle.
@@ -120,7 +148,7 @@ impl Dedup {
     pub(super) fn release(&mut self) -> Option<(Waiting, Verdict)> {
         let waiting = self.waiting.pop_front_if(|waiting| waiting.since < self.cycle)?;
         let tuple = Tuple::of(&waiting.sample.key);
-        let verdict = match self.sockets.contains_key(&tuple) {
+        let verdict = match self.is_of_socket(&tuple) {
             true => Verdict::Duplicate,
             false => self.judge_point(tuple, Point::of(&waiting.sample.key)),
         };
@@ -134,12 +162,15 @@ impl Dedup {
         // Now and then: a sweep looks at every entry.
         if cycle.is_multiple_of(FORGET_CYCLES / 4) || self.is_full() {
             self.points.retain(|_, owned| cycle - owned.cycle < FORGET_CYCLES);
-            self.sockets.retain(|_, seen| cycle - *seen < FORGET_CYCLES);
+        }
+        if cycle.is_multiple_of(SOCKET_CYCLES) {
+            self.sockets.retain(|_, seen| cycle - *seen < SOCKET_CYCLES);
+            self.sockets.shrink_to(self.limit);
         }
     }
 
     fn is_full(&self) -> bool {
-        self.points.len() >= self.limit || self.sockets.len() >= self.limit
+        self.points.len() >= self.limit
     }
 
     fn judge_point(&mut self, tuple: Tuple, point: Point) -> Verdict {

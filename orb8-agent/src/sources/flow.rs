@@ -83,6 +83,7 @@ pub struct FlowSource {
     ring_records: u64,
     fullest: usize,
     cycle: u32,
+    pressed: bool,
     requests: (mpsc::Sender<oneshot::Sender<()>>, mpsc::Receiver<oneshot::Sender<()>>),
 }
 
@@ -116,6 +117,7 @@ impl FlowSource {
             ring_records: 0,
             fullest: 0,
             cycle: 0,
+            pressed: false,
             // One that is served and one that waits; who asks more often waits to ask.
             requests: mpsc::channel(1),
         })
@@ -147,9 +149,9 @@ impl FlowSource {
                         tracing::error!(%error, "the ring cannot be waited on");
                         tokio::time::sleep(self.interval).await;
                     }
-                    let pressed = self.read_ring();
+                    self.read_ring();
                     rest.as_mut().reset(tokio::time::Instant::now() + REST);
-                    if pressed {
+                    if self.pressed {
                         self.drain().await;
                     }
                 }
@@ -159,24 +161,33 @@ impl FlowSource {
         self.drain().await;
     }
 
-    /// Takes in what the ring holds. True when the programs ask for a drain.
-    fn read_ring(&mut self) -> bool {
-        let Self { ring, converter, batch, ring_records, .. } = self;
-        let mut pressed = false;
+    /// Takes in what the ring holds, and remembers when the programs ask for a drain.
+    fn read_ring(&mut self) {
+        let Self { ring, converter, batch, ring_records, pressed, .. } = self;
         let bytes = ring.get_mut().read(|record| {
             *ring_records += 1;
-            pressed |= converter.ring(record, batch);
+            *pressed |= converter.ring(record, batch);
         });
         self.fullest = self.fullest.max(bytes);
         if !self.batch.is_empty() {
             pipeline::lock(&self.pipeline).ingest(&mut self.batch);
         }
-        pressed
+    }
+
+    /// Drains, and again as long as the tables fill up meanwhile.
+    async fn drain(&mut self) {
+        loop {
+            self.pressed = false;
+            self.drain_once().await;
+            if !self.pressed && !lock(&self.object).is_pressed() {
+                break;
+            }
+        }
     }
 
     /// Takes in what was counted since the last drain, and moments all the while: a drain under
     /// load takes longer than the ring has room for.
-    async fn drain(&mut self) {
+    async fn drain_once(&mut self) {
         let object = Arc::clone(&self.object);
         let mut drained = std::mem::take(&mut self.drained);
         let mut drain = tokio::task::spawn_blocking(move || {

@@ -54,9 +54,13 @@ static SOCKET_STORAGE: Global<u8> = Global::new(0);
 /// 1 on kernels whose storage helper does not take the packet's socket as it is (before 5.12).
 #[unsafe(no_mangle)]
 static FULL_SOCKET: Global<u8> = Global::new(0);
-/// 1 where the socket hook runs too: the interface hook then leaves it what local sockets send.
+/// Where the socket hook runs too: the cgroup that it is attached to. The interface hook then leaves
+/// it what sockets below that cgroup send. 0 where the interface hook runs alone.
 #[unsafe(no_mangle)]
-static LEAVE_OWNED: Global<u8> = Global::new(0);
+static SOCKET_HOOK_CGROUP: Global<u64> = Global::new(0);
+/// How deep below the root of the hierarchy that cgroup is.
+#[unsafe(no_mangle)]
+static SOCKET_HOOK_LEVEL: Global<u32> = Global::new(0);
 
 // The sizes of the tables and the ring are set at load.
 #[btf_map]
@@ -86,6 +90,9 @@ struct FragmentKey {
     source_addr: [u8; 16],
     destination_addr: [u8; 16],
     id: u32,
+    ifindex: u32,
+    vlan: u16,
+    inner_vlan: u16,
     protocol: u32,
 }
 
@@ -592,12 +599,21 @@ fn interface_hook(context: *mut __sk_buff, direction: u8, ethernet: bool) {
         bytes: ip_bytes(skb, link, &transport),
         tcp_flags: transport.tcp_flags,
     };
-    if LEAVE_OWNED.load() != 0 && skb.cgroup_id() != 0 && is_inet(skb.socket()) {
+    if is_left(skb) {
         bump(Counter::OwnedPackets, u64::from(seen.packets));
         bump(Counter::OwnedBytes, u64::from(seen.bytes));
         return;
     }
     count(&seen, key);
+}
+
+/// Whether the socket hook counts the packet.
+#[inline(always)]
+fn is_left(skb: Skb) -> bool {
+    let cgroup = SOCKET_HOOK_CGROUP.load();
+    cgroup != 0
+        && skb.ancestor_cgroup_id(SOCKET_HOOK_LEVEL.load()) == cgroup
+        && is_inet(skb.socket())
 }
 
 /// Only these sockets' packets pass the socket hook: what a packet socket sends does not.
@@ -638,6 +654,9 @@ fn find_ports(key: &mut FlowKey, transport: &Transport) {
         source_addr: key.source_addr,
         destination_addr: key.destination_addr,
         id: transport.datagram_id,
+        ifindex: key.ifindex,
+        vlan: key.vlan,
+        inner_vlan: key.inner_vlan,
         protocol: u32::from(key.protocol),
     };
     if transport.part == Part::First {
@@ -926,10 +945,11 @@ fn press(control: *mut Control) -> u64 {
         if (*control).pressed != 0 {
             return 0;
         }
-        (*control).pressed = 1;
+        // A ring that has no room for it is asked again with the next entry.
+        if EVENTS.output_untyped::<u64>(PRESSURE, u64::from(BPF_RB_FORCE_WAKEUP)).is_ok() {
+            (*control).pressed = 1;
+        }
     }
-    // When the ring is full the agent is about to read it, and drains after a full ring anyway.
-    let _ = EVENTS.output_untyped::<u64>(PRESSURE, u64::from(BPF_RB_FORCE_WAKEUP));
     0
 }
 

@@ -195,7 +195,7 @@ impl Target {
             table_size: 65536,
             ring_size: 1 << 20,
             socket_storage,
-            leave_owned: false,
+            leave_to: None,
         };
         let mut object = FlowObject::load(&options, &features, btf.as_ref())?;
         let ring = object.take_ring()?;

@@ -23,7 +23,7 @@ use super::{
 
 /// The agent's defaults.
 pub(crate) const DEFAULTS: FlowOptions =
-    FlowOptions { table_size: 65536, ring_size: 1 << 20, socket_storage: true, leave_owned: false };
+    FlowOptions { table_size: 65536, ring_size: 1 << 20, socket_storage: true, leave_to: None };
 
 /// A loaded object and everything that was read from it.
 pub(crate) struct Engine {
