@@ -122,7 +122,7 @@ pub(crate) enum ColorChoice {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show how the agent is
-    Status(StatusArgs),
+    Status,
     /// List the flows that the agent holds
     Flows(FlowsArgs),
     /// Follow events as they happen
@@ -147,13 +147,6 @@ pub(crate) enum Command {
 pub(crate) enum Signal {
     /// Follow flows: new, moving, ended
     Network(TraceArgs),
-}
-
-/// `orb8 status`.
-#[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
 }
 
 /// `orb8 flows`.
@@ -210,7 +203,8 @@ pub(crate) struct TraceArgs {
     #[command(flatten)]
     pub(crate) filters: FilterArgs,
 
-    /// Only these events
+    /// Only these events; all but `closing` by default, which tells of a FIN or RST at once, before
+    /// the `end` with the last counts
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = event_words())]
     pub(crate) event: Vec<String>,
 
@@ -264,6 +258,11 @@ impl FlowsArgs {
 }
 
 impl TraceArgs {
+    /// Whether the stream ends where the past does.
+    pub(crate) const fn is_past(&self) -> bool {
+        (self.last.is_some() || self.since.is_some()) && !self.follow
+    }
+
     pub(crate) fn kinds(&self) -> Vec<i32> {
         self.event.iter().map(|word| find(EventKind::WORDS, word).into()).collect()
     }

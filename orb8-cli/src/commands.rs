@@ -20,7 +20,7 @@ mod trace;
 pub(crate) async fn run(cli: Cli, console: &mut Console) -> Result<Exit, CliError> {
     let Cli { global, command } = cli;
     let exit = match command {
-        Command::Status(args) => status::run(&global, &args, console).await,
+        Command::Status => status::run(&global, console).await,
         Command::Flows(args) => flows::run(&global, &args, console).await,
         Command::Trace { signal: Signal::Network(args) } => {
             trace::run(&global, &args, console).await

@@ -89,11 +89,13 @@ impl Console {
             };
             let interrupt = self.interrupt.clone();
             tokio::spawn(async move {
-                received.recv().await;
-                interrupt.cancel();
-                received.recv().await;
-                // Asked twice: whatever holds the command up is not worth waiting for.
-                std::process::exit(130);
+                while received.recv().await.is_some() {
+                    if interrupt.is_cancelled() {
+                        // Asked twice: whatever holds the command up is not worth waiting for.
+                        std::process::exit(130);
+                    }
+                    interrupt.cancel();
+                }
             });
         }
     }

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use tonic::{Code, Status, TimeoutExpired};
 
+use crate::cause::Cause;
+
 /// Exit status; the numbers are those of `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -69,6 +71,9 @@ pub(crate) enum CliError {
     Output(#[from] io::Error),
 }
 
+/// What to do about an agent that was there.
+const BACK: &str = "see its log, and `orb8 status` once it is back";
+
 impl CliError {
     pub(crate) const fn exit(&self) -> Exit {
         match self {
@@ -79,7 +84,7 @@ impl CliError {
         }
     }
 
-    fn silent(who: &str) -> Self {
+    pub(crate) fn silent(who: &str) -> Self {
         Self::Unavailable {
             problem: format!("{who} did not answer in time"),
             remedy:
@@ -88,26 +93,38 @@ impl CliError {
         }
     }
 
+    /// A stream that should have gone on.
+    pub(crate) fn ended(who: &str) -> Self {
+        Self::Unavailable { problem: format!("{who} ended the stream"), remedy: BACK.to_owned() }
+    }
+
     /// Wraps what someone (`the agent at …`) answered instead of what was asked for.
-    pub(crate) fn answered(who: &str, status: &Status) -> Self {
+    pub(crate) fn answered(who: &str, tls: bool, heard: bool, status: &Status) -> Self {
         let message = status.message();
         // A status with a source was made here: the connection failed, nobody answered.
         if let Some(source) = status.source() {
             if innermost(source).is::<TimeoutExpired>() {
                 return Self::silent(who);
             }
+            let cause = match Cause::of(source) {
+                // Many hang up at what they do not understand.
+                Cause::Other if !heard => Cause::NoHttp2,
+                cause => cause,
+            };
+            let (problem, remedy) = match cause.remedy(tls) {
+                Some(remedy) => (format!("{who} cannot be asked"), remedy),
+                None => (format!("{who} went away"), BACK),
+            };
             return Self::Unavailable {
-                problem: format!("{who} went away: {}", innermost(source)),
-                remedy:
-                    "see its log; if it wants to know its clients, give --tls-cert and --tls-key"
-                        .to_owned(),
+                problem: format!("{problem}: {}", innermost(source)),
+                remedy: remedy.to_owned(),
             };
         }
         match status.code() {
             Code::InvalidArgument => Self::Usage(message.to_owned()),
             Code::Unavailable | Code::Cancelled => Self::Unavailable {
                 problem: format!("{who} went away: {message}"),
-                remedy: "see its log, and `orb8 status` once it is back".to_owned(),
+                remedy: BACK.to_owned(),
             },
             Code::DeadlineExceeded => Self::silent(who),
             Code::PermissionDenied | Code::Unauthenticated => Self::NoPermission {

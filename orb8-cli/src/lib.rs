@@ -19,6 +19,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 
 mod args;
+mod cause;
 mod commands;
 mod connection;
 mod console;

@@ -109,6 +109,11 @@ impl Engine {
         self.0.channel()
     }
 
+    /// Takes in what was counted until now.
+    pub(crate) async fn drain(&self) {
+        self.0.drain().await;
+    }
+
     pub(crate) async fn shutdown(self) {
         self.0.shutdown().await;
     }

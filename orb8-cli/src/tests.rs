@@ -13,11 +13,13 @@ use crate::console::{Console, Terminal};
 use crate::error::Exit;
 
 mod agent;
+mod causes;
 mod commands;
 mod help;
 mod readme;
 mod samples;
 mod tls;
+mod traces;
 
 /// Output that a test can read.
 #[derive(Clone, Debug, Default)]

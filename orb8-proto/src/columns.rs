@@ -26,6 +26,8 @@ pub struct Column {
     pub width: Width,
     /// How wide it usually is: what a stream, which does not know its rows yet, begins with.
     pub usual: u16,
+    /// How wide it stays, where its text is that wide, while columns of [`EXTRA`] priority are shown.
+    pub comfort: u16,
     /// Which side its text leans to.
     pub align: Align,
     /// Which column goes first where there is no room: the one with the largest number.
@@ -37,6 +39,9 @@ pub struct Column {
     /// The text of a cell, `None` where there is nothing to tell.
     pub value: fn(&Row<'_>, &Format) -> Option<String>,
 }
+
+/// Columns of this priority and above go before another gets less than its comfort.
+pub const EXTRA: u8 = 8;
 
 /// How wide a column is, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +252,7 @@ const WORDS: Column = Column {
     short_header: "",
     width: Width::Natural(0),
     usual: 0,
+    comfort: 0,
     align: Align::Left,
     priority: 20,
     tone: Tone::Quiet,
@@ -255,8 +261,13 @@ const WORDS: Column = Column {
 };
 
 /// An end of the flow: an address is 15 characters at most, a port 5; usually they are fewer.
-const END: Column =
-    Column { width: Width::Flexible(20, Cut::Middle), usual: 16, tone: Tone::Plain, ..WORDS };
+const END: Column = Column {
+    width: Width::Flexible(14, Cut::Middle),
+    usual: 16,
+    comfort: 20,
+    tone: Tone::Plain,
+    ..WORDS
+};
 
 /// Numbers, right-aligned.
 const NUMBER: Column = Column { align: Align::Right, tone: Tone::Plain, ..WORDS };
@@ -279,7 +290,7 @@ const EVENT: Column = Column {
     width: Width::Natural(6),
     priority: 3,
     tone: Tone::Event,
-    doc: "`new`, `update`, or how the flow ended: `closed`, `reset`, `idle` or `evicted`.",
+    doc: "`new`, `update`, or how the flow ended: `closed`, `reset`, `idle` or `evicted`; with `--event closing` also `fin` or `rst`, as soon as one is seen.",
     value: cells::event,
     ..WORDS
 };
@@ -287,7 +298,7 @@ const OWNER: Column = Column {
     name: "owner",
     header: "NAMESPACE/POD",
     short_header: "OWNER",
-    width: Width::Flexible(8, Cut::End),
+    width: Width::Flexible(16, Cut::End),
     usual: 13,
     priority: 0,
     tone: Tone::Owner,
@@ -341,7 +352,7 @@ const BYTES: Column = Column {
     short_header: "BYTES",
     width: Width::Natural(6),
     priority: 5,
-    doc: "IP bytes, powers of 1000. An `update` has what it adds, everything else the total.",
+    doc: "IP bytes, powers of 1000. An `update` has what it adds, a `fin` or `rst` nothing, everything else the total.",
     value: cells::bytes,
     ..NUMBER
 };
@@ -350,7 +361,7 @@ const PACKETS: Column = Column {
     header: "PACKETS",
     short_header: "PACKETS",
     priority: 9,
-    doc: "Packets as on the wire, powers of 1000 from 100,000. An `update` has what it adds, everything else the total.",
+    doc: "Packets as on the wire, powers of 1000 from 100,000. An `update` has what it adds, a `fin` or `rst` nothing, everything else the total.",
     value: cells::packets,
     ..NUMBER
 };

@@ -9,7 +9,7 @@ use crate::console::Console;
 use crate::error::{CliError, Exit};
 use crate::output::report::Report;
 use crate::output::status::DiagnosisObject;
-use crate::standalone::{self, EngineArgs};
+use crate::standalone;
 
 /// Ends with [`Exit::Failure`] where a check failed.
 pub(super) async fn run(global: &GlobalArgs, console: &mut Console) -> Result<Exit, CliError> {
@@ -19,7 +19,8 @@ pub(super) async fn run(global: &GlobalArgs, console: &mut Console) -> Result<Ex
             machine.write(&mut console.out, &DiagnosisObject::new(&status))?;
         }
         Shape::Human { .. } => {
-            let mut report = Report::new(console.colors);
+            let width = console.terminal.map(|terminal| terminal.width.into());
+            let mut report = Report::new(console.colors, width);
             report.diagnosis(&status);
             console.out.write_all(report.into_text().as_bytes())?;
         }
@@ -35,7 +36,7 @@ async fn findings(
     if global.standalone {
         return Ok(of_this_machine(standalone::checks()?));
     }
-    match Connection::open(global, Fallback::None(&EngineArgs::default()), console).await {
+    match Connection::open(global, Fallback::None, console).await {
         Ok(mut connection) => connection.status().await,
         Err(error) if global.agent.is_some() => Err(error),
         Err(error) => {

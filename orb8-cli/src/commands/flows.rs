@@ -58,13 +58,15 @@ async fn once(
             () = interrupt.cancelled() => {}
         }
     }
+    // What was counted since the last interval belongs to the answer.
+    connection.drain().await;
     let answer = query(connection, args, since).await?;
     match Shape::of(global.output) {
         Shape::Machine(machine) => print_objects(machine, &answer, console)?,
         Shape::Human { wide } => {
             let text = lines(&answer, args, wide, None, console);
             console.out.write_all(text.as_bytes())?;
-            note_rest(&answer, console);
+            note_rest(&answer, args, console);
         }
     }
     Ok(())
@@ -164,7 +166,7 @@ async fn query(
         include_self_traffic: args.show.include_self,
     });
     let answer = connection.client.query_flows(request).await;
-    answer.map(tonic::Response::into_inner).map_err(|status| connection.error(&status))
+    connection.heard(answer)
 }
 
 fn print_objects(
@@ -242,13 +244,15 @@ fn lost_line(answer: &QueryFlowsResponse, colors: bool) -> Option<String> {
     Some(report::lost(&lost, colors))
 }
 
-fn note_rest(answer: &QueryFlowsResponse, console: &mut Console) {
+fn note_rest(answer: &QueryFlowsResponse, args: &FlowsArgs, console: &mut Console) {
     let shown = u64::try_from(answer.flows.len()).unwrap_or(u64::MAX);
     if shown == 0 {
         console.note("no flows match");
     } else if answer.total_matched > shown {
         let (shown, all) = (units::count(shown), units::count(answer.total_matched));
-        console.note(&format!("{shown} of {all} flows; --limit shows more"));
+        // --last is a limit itself, and excludes --limit.
+        let more = if args.last.is_some() { "" } else { "; --limit shows more" };
+        console.note(&format!("{shown} of {all} flows{more}"));
     }
 }
 

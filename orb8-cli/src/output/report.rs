@@ -22,11 +22,13 @@ const STARTING: u64 = 60_000_000_000;
 pub(crate) struct Report {
     text: String,
     colors: bool,
+    /// Characters per line; `None` where nobody counts them.
+    width: Option<usize>,
 }
 
 impl Report {
-    pub(crate) const fn new(colors: bool) -> Self {
-        Self { text: String::new(), colors }
+    pub(crate) const fn new(colors: bool, width: Option<usize>) -> Self {
+        Self { text: String::new(), colors, width }
     }
 
     pub(crate) fn into_text(self) -> String {
@@ -189,10 +191,13 @@ impl Report {
                 CheckState::Unspecified => ("-     ", QUIET),
             };
             let state = paint(state, style, self.colors);
-            self.line(format_args!("  {state}  {:width$}  {}", check.name, check.detail));
+            let indent = width + "  absent    ".len();
+            let detail = wrap(&check.detail, indent, self.width);
+            self.line(format_args!("  {state}  {:width$}  {detail}", check.name));
             if !check.remedy.is_empty() {
-                let remedy = paint(&format!("→ {}", check.remedy), QUIET, self.colors);
-                self.line(format_args!("          {:width$}  {remedy}", ""));
+                let remedy = wrap(&check.remedy, indent + ARROW.chars().count(), self.width);
+                let remedy = paint(&format!("{ARROW}{remedy}"), QUIET, self.colors);
+                self.line(format_args!("{:indent$}{remedy}", ""));
             }
         }
     }
@@ -210,7 +215,9 @@ impl Report {
     }
 
     fn label(&mut self, label: &str, value: &str) {
-        self.line(format_args!("{:LABEL$}{value}", format!("{label}:")));
+        let label = format!("{label}:");
+        let indent = label.chars().count().max(LABEL);
+        self.line(format_args!("{label:LABEL$}{}", wrap(value, indent, self.width)));
     }
 
     /// A number that should be zero.
@@ -227,6 +234,47 @@ impl Report {
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{}", line.to_string().trim_end());
     }
+}
+
+/// What a remedy begins with.
+const ARROW: &str = "→ ";
+
+/// Columns that a wrapped text needs: below that, the terminal may break it as it likes.
+const NARROW: usize = 20;
+
+/// Breaks a text that begins at a column into lines that begin there too, between words.
+fn wrap(text: &str, indent: usize, width: Option<usize>) -> String {
+    let room = width.map_or(usize::MAX, |width| width.saturating_sub(indent));
+    if room < NARROW || visible(text) <= room {
+        return text.to_owned();
+    }
+    let mut wrapped = String::new();
+    let mut used = 0;
+    for word in text.split_whitespace() {
+        let length = visible(word);
+        if used > 0 && used + 1 + length > room {
+            wrapped.push('\n');
+            wrapped.extend(std::iter::repeat_n(' ', indent));
+            used = 0;
+        } else if used > 0 {
+            wrapped.push(' ');
+            used += 1;
+        }
+        wrapped.push_str(word);
+        used += length;
+    }
+    wrapped
+}
+
+/// Counts the characters that are seen: colours are not.
+fn visible(text: &str) -> usize {
+    let mut in_color = false;
+    let seen = |c: &char| {
+        let was_in_color = in_color;
+        in_color = (was_in_color || *c == '\x1b') && *c != 'm';
+        !was_in_color && *c != '\x1b'
+    };
+    text.chars().filter(seen).count()
 }
 
 /// Returns the line that a loss makes in a stream.
@@ -261,4 +309,21 @@ fn nanos(ns: u64) -> String {
 fn percent(part: u64, whole: u64) -> String {
     let hundredths = u128::from(part) * 10_000 / u128::from(whole);
     format!("{}.{:02} %", hundredths / 100, hundredths % 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_wrapped_between_words_and_hangs() {
+        let text = "one two three four five six";
+        assert_eq!(wrap(text, 4, Some(24)), "one two three four\n    five six");
+        assert_eq!(wrap(text, 4, Some(23)), text, "too narrow to wrap");
+        assert_eq!(wrap(text, 4, None), text);
+        let long = "https://example.org/a/long/address and more";
+        assert_eq!(wrap(long, 2, Some(24)), "https://example.org/a/long/address\n  and more");
+        let painted = paint("running", GOOD, true);
+        assert_eq!(visible(&painted), 7);
+    }
 }

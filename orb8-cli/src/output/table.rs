@@ -1,9 +1,10 @@
 //! Tables of flows that fit where they are read.
 //!
-//! Columns are as wide as their widest cell so far. Where they do not fit, flexible columns shrink,
-//! and then columns go, the least important first.
+//! Columns are as wide as their widest cell so far. Where they do not fit, flexible columns shrink
+//! to their comfort, extra columns go, the others shrink to their least, and then they go too, the
+//! least important first.
 
-use orb8_proto::columns::{Align, Column, Cut, Format, Row, Tone, View, Width};
+use orb8_proto::columns::{Align, Column, Cut, EXTRA, Format, Row, Tone, View, Width};
 use orb8_proto::v1::EventKind;
 
 use super::style;
@@ -170,9 +171,20 @@ impl Layout {
             .zip(widest)
             .map(|(column, widest)| match column.width {
                 Width::Natural(_) => Some(*widest),
-                Width::Flexible(least, _) => Some((*widest).min(usize::from(least))),
+                Width::Flexible(least, _) => {
+                    Some((*widest).min(usize::from(least.max(column.comfort))))
+                }
             })
             .collect();
+        while used(&widths, gutter) > room {
+            let extra = |i: &usize| widths[*i].is_some() && columns[*i].priority >= EXTRA;
+            let Some(last) = (0..columns.len()).filter(extra).max_by_key(|i| columns[*i].priority)
+            else {
+                break;
+            };
+            widths[last] = None;
+        }
+        while used(&widths, gutter) > room && shrink(columns, &mut widths) {}
         while used(&widths, gutter) > room && widths.iter().flatten().count() > 1 {
             let shown = (0..columns.len()).filter(|i| widths[*i].is_some());
             let Some(last) = shown.max_by_key(|i| columns[*i].priority) else {
@@ -212,6 +224,21 @@ fn usual(view: View, column: &Column) -> usize {
 
 const fn is_stream(view: View) -> bool {
     matches!(view, View::Events | View::EventsWide)
+}
+
+/// Takes a character from the widest column that can spare one, of two the less important.
+fn shrink(columns: &[&Column], widths: &mut [Option<usize>]) -> bool {
+    let can_spare = |i: &usize| match columns[*i].width {
+        Width::Flexible(least, _) => widths[*i].is_some_and(|width| width > usize::from(least)),
+        Width::Natural(_) => false,
+    };
+    let widest =
+        (0..columns.len()).filter(can_spare).max_by_key(|i| (widths[*i], columns[*i].priority));
+    let Some(width) = widest.and_then(|i| widths[i].as_mut()) else {
+        return false;
+    };
+    *width -= 1;
+    true
 }
 
 fn used(widths: &[Option<usize>], gutter: usize) -> usize {

@@ -27,6 +27,10 @@ impl Engine {
         match self.0 {}
     }
 
+    pub(crate) async fn drain(&self) {
+        match self.0 {}
+    }
+
     pub(crate) async fn shutdown(self) {
         match self.0 {}
     }

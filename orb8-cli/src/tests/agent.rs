@@ -41,6 +41,8 @@ pub(super) enum End {
     Stays,
     /// The agent shuts down.
     Fails,
+    /// It does not even begin.
+    Silent,
 }
 
 /// A running agent. It ends with the test's runtime.
@@ -141,12 +143,15 @@ impl OrbitAgentService for Service {
             .clone()
             .into_iter()
             .filter(move |event| event.flow.as_ref().is_none_or(|flow| matcher.matches(flow)));
+        let end = if request.no_follow { End::Ends } else { self.script.end };
         self.streams.lock().unwrap().push(request);
+        if matches!(end, End::Silent) {
+            std::future::pending::<()>().await;
+        }
         let events = tokio_stream::iter(events.map(Ok));
-        let end = self.script.end;
         let rest = tokio_stream::once(()).then(move |()| async move {
             match end {
-                End::Ends => None,
+                End::Ends | End::Silent => None,
                 End::Stays => {
                     tokio::time::sleep(Duration::from_secs(60)).await;
                     None

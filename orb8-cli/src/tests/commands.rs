@@ -1,7 +1,6 @@
 //! Commands against the fake agent.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use insta::assert_snapshot;
 use orb8_proto::v1::{Accounting, SortBy};
@@ -52,38 +51,40 @@ async fn flows_yaml() {
 
 #[tokio::test]
 async fn events_in_80_columns() {
-    assert_snapshot!(succeed(Surroundings::terminal(80), "trace network").await);
+    assert_snapshot!(succeed(Surroundings::terminal(80), "trace network --last 99").await);
 }
 
 #[tokio::test]
 async fn events_in_160_columns() {
-    assert_snapshot!(succeed(Surroundings::terminal(160), "trace network").await);
+    assert_snapshot!(succeed(Surroundings::terminal(160), "trace network --last 99").await);
 }
 
 #[tokio::test]
 async fn events_in_a_pipe() {
-    assert_snapshot!(succeed(Surroundings::piped(), "trace network --numeric").await);
+    assert_snapshot!(succeed(Surroundings::piped(), "trace network --last 99 --numeric").await);
 }
 
 #[tokio::test]
 async fn events_wide() {
-    assert_snapshot!(succeed(Surroundings::terminal(80), "trace network -o wide").await);
+    assert_snapshot!(succeed(Surroundings::terminal(80), "trace network --last 99 -o wide").await);
 }
 
 #[tokio::test]
 async fn events_json() {
-    assert_snapshot!(succeed(Surroundings::piped(), "trace network -o json").await);
+    assert_snapshot!(succeed(Surroundings::piped(), "trace network --last 99 -o json").await);
 }
 
 #[tokio::test]
 async fn events_yaml() {
-    assert_snapshot!(succeed(Surroundings::piped(), "trace network -o yaml --limit 1").await);
+    assert_snapshot!(
+        succeed(Surroundings::piped(), "trace network --last 99 -o yaml --limit 1").await
+    );
 }
 
 #[tokio::test]
 async fn events_in_color() {
     let surroundings = Surroundings { colors: true, ..Surroundings::terminal(160) };
-    let text = succeed(surroundings, "trace network").await;
+    let text = succeed(surroundings, "trace network --last 99").await;
     assert_snapshot!(text.replace('\x1b', "␛"));
 }
 
@@ -117,6 +118,13 @@ async fn diagnose() {
 }
 
 #[tokio::test]
+async fn diagnose_in_48_columns() {
+    let text = ask(Surroundings::terminal(48), "diagnose").await.out;
+    assert!(text.lines().all(|line| line.chars().count() <= 48), "{text}");
+    assert_snapshot!(text);
+}
+
+#[tokio::test]
 async fn diagnose_json() {
     assert_snapshot!(ask(Surroundings::piped(), "diagnose -o json").await.out);
 }
@@ -129,7 +137,7 @@ async fn version_json() {
 
 #[tokio::test]
 async fn every_json_line_is_an_object_with_a_type() {
-    for command in ["flows", "trace network", "status", "diagnose", "version"] {
+    for command in ["flows", "trace network --last 99", "status", "diagnose", "version"] {
         let outcome = ask(Surroundings::piped(), &format!("{command} -o json")).await;
         assert!(!outcome.out.is_empty(), "{command}");
         for line in outcome.out.lines() {
@@ -169,7 +177,8 @@ async fn flags_become_a_query() {
     assert!(query.start_time_ns.is_some());
     assert_eq!(query.exclude[0].namespace, ["kube*"]);
 
-    Surroundings::piped().run(&agent.ask("flows --last 3")).await;
+    let last = Surroundings::piped().run(&agent.ask("flows --last 3")).await;
+    assert!(last.err.contains("3 of 5 flows\n"), "{}", last.err);
     let query = agent.queries.lock().unwrap().remove(0);
     assert_eq!((query.sort_by(), query.limit), (SortBy::LastSeen, 3));
 }
@@ -181,9 +190,9 @@ async fn flags_become_a_subscription() {
         let line = agent.ask(command);
         async move { assert_eq!(Surroundings::piped().run(&line).await.exit, Exit::Success) }
     };
-    run("trace network").await;
+    run("trace network --limit 1").await;
     run("trace network --last 10 --event new,end").await;
-    run("trace network --since 1m -f").await;
+    run("trace network --since 1m -f --limit 1").await;
     let past = Surroundings::piped().run(&agent.ask("trace network --last 5")).await;
     assert!(past.err.ends_with("packets lost\n"), "no duration: {}", past.err);
     let requests = agent.streams.lock().unwrap();
@@ -208,49 +217,13 @@ async fn loss_is_shown_with_the_flows() {
 }
 
 #[tokio::test]
-async fn interrupting_a_trace_prints_a_summary() {
-    let agent = FakeAgent::start(Script { end: End::Stays, ..script() });
-    let surroundings = Surroundings::piped();
-    let interrupt = surroundings.interrupt.clone();
-    let line = agent.ask("trace network");
-    let run = tokio::spawn(async move { surroundings.run(&line).await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!run.is_finished());
-    interrupt.cancel();
-    let outcome = run.await.unwrap();
-    assert_eq!(outcome.exit, Exit::Success);
-    let summary = "5 flows, 1.2MB, 34 events and 1,234 packets lost in ";
-    assert!(outcome.err.starts_with(summary), "{}", outcome.err);
-    assert_eq!(outcome.out.lines().count(), 10);
-}
-
-#[tokio::test]
-async fn duration_and_limit_end_a_trace() {
-    let agent = FakeAgent::start(Script { end: End::Stays, ..script() });
-    let timed = Surroundings::piped().run(&agent.ask("trace network --duration 200ms")).await;
-    assert_eq!(timed.exit, Exit::Success);
-    let limited = Surroundings::piped().run(&agent.ask("trace network --limit 2 -q")).await;
-    assert_eq!(limited.out.lines().count(), 3, "{}", limited.out);
-    assert!(limited.err.is_empty(), "{}", limited.err);
-}
-
-#[tokio::test]
-async fn an_agent_that_goes_away_is_an_error() {
-    let agent = FakeAgent::start(Script { end: End::Fails, ..script() });
-    let outcome = Surroundings::piped().run(&agent.ask("trace network")).await;
-    assert_eq!(outcome.exit, Exit::Unavailable);
-    assert!(outcome.err.contains("went away: the agent is shutting down"), "{}", outcome.err);
-    assert_eq!(outcome.out.lines().count(), 10, "what came before is printed");
-}
-
-#[tokio::test]
 async fn an_agent_that_is_away_is_one_message() {
     let dir = tempfile::tempdir().unwrap();
     let command = line(&dir.path().join("none.sock"), "flows");
     let outcome = Surroundings::piped().run(&command).await;
     assert_eq!(outcome.exit, Exit::Unavailable);
     assert!(outcome.err.starts_with("error: no agent answers at unix:"), "{}", outcome.err);
-    assert!(outcome.err.contains("start one there (sudo orb8-agent)"), "{}", outcome.err);
+    assert!(outcome.err.contains("do without: sudo orb8 … --standalone"), "{}", outcome.err);
     assert!(outcome.out.is_empty());
 
     let outcome = Surroundings::piped().run("--agent 127.0.0.1:1 status").await;
@@ -269,6 +242,7 @@ async fn the_local_agent_is_found() {
     let outcome = none.run("status").await;
     assert_eq!(outcome.exit, Exit::Unavailable);
     assert!(outcome.err.contains("none.sock\n  start one (sudo orb8-agent)"), "{}", outcome.err);
+    assert!(!outcome.err.contains("--standalone"), "it has no status: {}", outcome.err);
 }
 
 #[tokio::test]

@@ -41,7 +41,6 @@ fn orb8() {
     assert_snapshot!(help(&[]));
 }
 
-#[cfg(all(feature = "standalone", target_os = "linux"))]
 #[test]
 fn status() {
     assert_snapshot!(help(&["status"]));
@@ -102,13 +101,14 @@ async fn usage_mistakes_exit_64_and_list_the_choices() {
     for (line, expected) in [
         ("flows -o jsn", "[possible values: table, wide, json, yaml]"),
         ("flows --sort size", "[possible values: bytes, packets, rate, last-seen, first-seen]"),
-        ("trace network --event begin", "[possible values: new, update, end, lost]"),
+        ("trace network --event begin", "[possible values: new, update, closing, end, lost]"),
         ("trace network --protocol tpc", "[possible values: tcp, udp, icmp, icmpv6, sctp, other]"),
         ("trace network --duration 5", "the unit is missing"),
         ("trace network --pod a --not", "there is none after it"),
         ("flows --from-ip 10.0.0.0/33", "is neither an address nor a prefix"),
         ("--agent ftp://a status", "give HOST:PORT"),
         ("--agent a --standalone flows", "cannot be used with"),
+        ("status --standalone", "`orb8 diagnose --standalone`"),
         ("frobnicate", "unrecognized subcommand"),
         ("--agent http://a:1 --tls-ca /none status", "need an https:// agent"),
         ("--agent https://a:1 status", "needs --tls-ca"),

@@ -58,12 +58,14 @@ async fn an_agent_and_its_client_prove_who_they_are() {
     assert_eq!(known.exit, Exit::Success, "{}", known.err);
     assert!(known.out.contains("llama-trainer-0"));
 
-    for flags in [
-        format!("--tls-ca {ca} {name}"),
-        format!("--tls-ca {ca} {client}"),
-        format!("--tls-ca {wrong_ca} {client} {name}"),
+    for (flags, remedy) in [
+        (format!("--tls-ca {ca} {name}"), "give --tls-cert and --tls-key"),
+        (format!("--tls-ca {ca} {client}"), "--tls-server-name where"),
+        (format!("--tls-ca {wrong_ca} {client} {name}"), "certificate with --tls-ca"),
+        (String::new(), "use https:// and --tls-ca"),
     ] {
         let outcome = run(flags).await;
         assert_eq!(outcome.exit, Exit::Unavailable, "{}", outcome.err);
+        assert!(outcome.err.contains(remedy), "{remedy}: {}", outcome.err);
     }
 }

@@ -210,6 +210,8 @@ fn amounts(row: &Row<'_>) -> Option<(u64, u64)> {
     match row.event.map(|event| (event.kind(), event)) {
         Some((EventKind::FlowUpdate, event)) => Some((event.delta_bytes, event.delta_packets)),
         Some((EventKind::FlowNew, _)) if totals == (0, 0) => None,
+        // The end that follows has them.
+        Some((EventKind::FlowClosing, _)) => None,
         Some(_) | None => Some(totals),
     }
 }
