@@ -191,12 +191,8 @@ impl Target {
     fn load_flow(&self, socket_storage: bool) -> Result<Programs> {
         let btf = Btf::from_sys_fs().ok();
         let features = Features::probe(btf.as_ref());
-        let options = FlowOptions {
-            table_size: 65536,
-            ring_size: 1 << 20,
-            socket_storage,
-            leave_to: None,
-        };
+        let options =
+            FlowOptions { table_size: 65536, ring_size: 1 << 20, socket_storage, leave_to: None };
         let mut object = FlowObject::load(&options, &features, btf.as_ref())?;
         let ring = object.take_ring()?;
         match self.hook {
