@@ -1,28 +1,31 @@
 //! The wiring diagram: nothing else knows everyone.
 //!
 //! ```text
-//! preflight ─▶ attach (plan) ─▶ FlowObject ─▶ Attacher ─▶ cgroup, interfaces
-//!                                  └─▶ FlowSource ─▶ Pipeline ─▶ api
-//!                                          └─▶ StatusBoard ─▶ api
+//! preflight ─▶ start ─▶ FlowObject ─▶ FlowSource ─┐
+//!                │      DnsObject ──▶ DnsSource ──┼─▶ Pipeline ─▶ api
+//!                │      TcpObject ──▶ TcpSource ──┘
+//!                └────▶ Attacher ─▶ cgroup, interfaces       StatusBoard ─▶ api
 //! ```
 //! In time: look at the machine ([`Prepared`]), bind and answer ([`Api`]), attach ([`Agent`]).
 
-use std::sync::{Arc, Mutex};
+mod start;
 
-use tokio::task::JoinSet;
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{Api, Tasks},
-    attach::{self, Attacher, Plan},
-    config::{AttachStrategy, Config},
-    ebpf::{FlowObject, FlowOptions},
-    error::{AgentError, chain},
-    pipeline::{self, LocalAddresses, Pipeline, SharedPipeline},
+    config::Config,
+    error::AgentError,
+    event::Signal,
+    pipeline::{LocalAddresses, Pipeline, SharedPipeline},
     preflight::Preflight,
-    sources::flow::{self, DrainRequests, FlowSource, SharedObject},
-    status::{SourceState, SourceStatus, StatusBoard},
+    sources::DrainRequests,
+    status::{SourceStatus, StatusBoard},
 };
+use start::Start;
 
 /// Runs a daemon until `shutdown` is cancelled or a listener fails.
 ///
@@ -109,54 +112,59 @@ impl Prepared {
     /// [`AgentError::NothingToRun`] when no source runs.
     pub async fn start(self, config: &Config) -> Result<Agent, AgentError> {
         let Self { preflight, pipeline, board, addresses } = self;
-        let (cancel, tasks) = (CancellationToken::new(), JoinSet::new());
-        let mut agent = Agent { pipeline, board, cancel, tasks, flows: None };
-        let started = agent.start_flows(config, &preflight, addresses).await;
+        let mut start = Start::new(config, preflight, pipeline, board, addresses);
+        let started = start.all().await;
         // Reading the kernel's types takes megabytes that are not needed again.
-        drop(preflight);
+        let agent = start.finish();
         crate::ebpf::release_free_memory();
-        if let Err(error) = started {
-            let reason = chain(&error);
-            let state = SourceState::Skipped { reason: reason.clone() };
-            let skipped = SourceStatus { name: flow::NAME, state };
-            agent.board.update(|status| status.sources = vec![skipped]);
-            agent.stop().await;
-            return Err(match error {
-                AgentError::NothingToRun { .. } => error,
-                _ => AgentError::NothingToRun { reasons: vec![format!("flow: {reason}")] },
-            });
+        match started {
+            Ok(()) => Ok(agent),
+            Err(error) => {
+                agent.stop().await;
+                Err(error)
+            }
         }
-        Ok(agent)
     }
 }
 
 /// A running engine: programs attached, records drained, flows held.
 pub struct Agent {
-    pipeline: SharedPipeline,
     board: StatusBoard,
     cancel: CancellationToken,
     tasks: JoinSet<()>,
-    flows: Option<DrainRequests>,
+    /// Which signal a task serves; one that serves all of them is not here.
+    names: HashMap<Id, Signal>,
+    drains: Vec<DrainRequests>,
 }
 
 impl Agent {
     /// Takes in what was counted until now, without waiting for the next drain.
     pub async fn drain(&self) {
-        if let Some(flows) = &self.flows {
-            flows.drain().await;
+        for source in &self.drains {
+            source.drain().await;
         }
     }
 
-    /// Waits until a task ends that should not.
+    /// Waits until no source is left, or what serves all of them ends.
     async fn failure(&mut self) -> AgentError {
-        let reason = match self.tasks.join_next().await {
-            Some(Err(error)) => format!("flow: {error}"),
-            Some(Ok(())) => "flow: a task ended".to_owned(),
-            None => return std::future::pending().await,
-        };
-        let state = SourceState::Skipped { reason: reason.clone() };
-        self.board.update(|status| status.sources = vec![SourceStatus { name: flow::NAME, state }]);
-        AgentError::NothingToRun { reasons: vec![reason] }
+        loop {
+            let ended = self.tasks.join_next_with_id().await;
+            let (id, reason) = match ended {
+                Some(Ok((id, ()))) => (id, "its task ended".to_owned()),
+                Some(Err(error)) => (error.id(), error.to_string()),
+                None => return std::future::pending().await,
+            };
+            let Some(signal) = self.names.remove(&id) else {
+                return AgentError::NothingToRun { reasons: vec![reason] };
+            };
+            tracing::error!(signal = signal.name(), reason, "a source ended");
+            let skipped = SourceStatus::skipped(signal, reason);
+            self.board.update(|status| status.set_source(skipped));
+            let status = self.board.read();
+            if !status.is_ready() {
+                return AgentError::NothingToRun { reasons: status.not_ready() };
+            }
+        }
     }
 
     /// Detaches, takes in what was counted until then, and ends the tasks.
@@ -167,62 +175,6 @@ impl Agent {
                 tracing::error!(%error, "a task failed");
             }
         }
-    }
-
-    async fn start_flows(
-        &mut self,
-        config: &Config,
-        preflight: &Preflight,
-        addresses: LocalAddresses,
-    ) -> Result<(), AgentError> {
-        preflight.memory(config.flow_table_size)?;
-        let plan = attach::decide(config, &preflight.features)?;
-        let (object, attacher) = match self.attach(config, preflight, plan, &addresses).await {
-            // A container that may not attach to the root cgroup can still see interfaces.
-            Err(error) if config.attach == AttachStrategy::Auto => {
-                let reason = format!("the socket hook failed: {}", chain(&error));
-                tracing::warn!(reason, "falling back to the interface hook");
-                let plan = Plan { sockets: false, interfaces: true, reason };
-                self.attach(config, preflight, plan, &addresses).await?
-            }
-            attached => attached?,
-        };
-        let source = FlowSource::build(
-            object,
-            config.ring_buffer_size,
-            config.drain_interval,
-            Arc::clone(&self.pipeline),
-            self.board.clone(),
-        )?;
-        self.flows = Some(source.drain_requests());
-        self.tasks.spawn(source.run(self.cancel.child_token()));
-        self.tasks.spawn(attacher.run(self.cancel.child_token()));
-        let running = SourceStatus { name: flow::NAME, state: SourceState::Running };
-        self.board.update(|status| status.sources = vec![running]);
-        Ok(())
-    }
-
-    async fn attach(
-        &self,
-        config: &Config,
-        preflight: &Preflight,
-        plan: Plan,
-        addresses: &LocalAddresses,
-    ) -> Result<(SharedObject, Attacher), AgentError> {
-        let both = plan.sockets && plan.interfaces;
-        let options = FlowOptions {
-            table_size: config.flow_table_size,
-            ring_size: config.ring_buffer_size,
-            socket_storage: plan.sockets,
-            leave_to: config.cgroup_root.as_deref().filter(|_| both).and_then(attach::hook_cgroup),
-        };
-        let object = FlowObject::load(&options, &preflight.features, preflight.btf.as_ref())
-            .map_err(AgentError::ebpf("load the flow programs"))?;
-        let object = Arc::new(Mutex::new(object));
-        pipeline::lock(&self.pipeline).set_both_hooks(both);
-        let (addresses, board) = (addresses.clone(), self.board.clone());
-        let attacher = Attacher::start(Arc::clone(&object), plan, config, addresses, board).await?;
-        Ok((object, attacher))
     }
 }
 
@@ -236,7 +188,7 @@ mod tests {
         let mut config = Config::in_process().unwrap();
         config.api.listen = Some(taken.local_addr().unwrap());
         // Attaching would fail too, and differently.
-        config.attach = AttachStrategy::Cgroup;
+        config.attach = crate::config::AttachStrategy::Cgroup;
         config.cgroup_root = Some("/nonexistent".into());
         match run(config, CancellationToken::new()).await.unwrap_err() {
             AgentError::AddressInUse { .. } => {}

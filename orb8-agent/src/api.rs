@@ -38,6 +38,7 @@ mod admin;
 mod convert;
 mod grpc;
 mod listen;
+mod requests;
 mod stream;
 mod tls;
 

@@ -1,20 +1,26 @@
-//! Where the flow programs go, and keeping them there while interfaces come and go.
+//! Where programs that see packets go, and keeping them there while interfaces come and go.
 //!
 //! ```text
-//! strategy, features ──decide──▶ Plan ──start──▶ cgroup and interfaces ──run──▶ hotplug
+//! strategy, features ──decide──▶ Plan ──start──▶ Attacher ──add──▶ cgroup and interfaces
+//!                                                   └──run──▶ hotplug
 //! ```
 
-use std::{fs::File, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{AttachStrategy, Config, Environment, InterfaceSelector},
-    ebpf::{EbpfError, Features, SocketHookCgroup},
+    ebpf::{Features, PacketObject, SocketHookCgroup},
     error::{AgentError, chain},
     netlink::{Change, Link, Network},
     pipeline::LocalAddresses,
-    sources::flow::{self, SharedObject},
     status::{AttachedInterface, Attachment, StatusBoard},
     store::InterfaceNames,
 };
@@ -135,23 +141,33 @@ pub fn hook_cgroup(root: &Path) -> Option<SocketHookCgroup> {
     Some(SocketHookCgroup { id, level: u32::try_from(below.components().count()).ok()? })
 }
 
-/// Keeps the programs where the plan wants them.
+/// An object that the attacher and its source share.
+pub type SharedPackets = Arc<Mutex<dyn PacketObject>>;
+
+/// Locks a shared object. A panic elsewhere leaves it usable: the kernel keeps its state.
+fn lock(object: &SharedPackets) -> MutexGuard<'_, dyn PacketObject + 'static> {
+    object.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps the programs of every object where the plan wants them.
 pub struct Attacher {
-    object: SharedObject,
+    objects: Vec<SharedPackets>,
     plan: Plan,
+    root: Option<PathBuf>,
     selector: InterfaceSelector,
     network: Option<Network>,
+    /// Those that the plan wants programs on, by index.
+    links: BTreeMap<u32, Link>,
     addresses: LocalAddresses,
     board: StatusBoard,
 }
 
 impl Attacher {
-    /// Attaches everything that is there. Call it within a runtime.
+    /// Looks at the interfaces, and attaches nothing yet. Call it within a runtime.
     ///
     /// # Errors
-    /// [`AgentError::Ebpf`] when a hook of the plan attaches nowhere.
+    /// [`AgentError::Io`] when the plan needs interfaces and they cannot be listed.
     pub async fn start(
-        object: SharedObject,
         plan: Plan,
         config: &Config,
         addresses: LocalAddresses,
@@ -165,21 +181,50 @@ impl Attacher {
                 None
             }
         };
+        let root = config.cgroup_root.clone().filter(|_| plan.sockets);
         let attachment = Attachment {
             requested: config.attach.word(),
             in_force: plan.in_force(),
             reason: plan.reason.clone(),
-            socket_storage: plan.sockets && flow::lock(&object).socket_storage(),
+            cgroup_root: root.as_ref().map(|root| root.display().to_string()),
             ..Attachment::default()
         };
         board.update(|status| status.attachment = Some(attachment));
         let selector = config.interfaces.clone();
-        let mut attacher = Self { object, plan, selector, network, addresses, board };
-        if let Some(root) = config.cgroup_root.as_deref().filter(|_| attacher.plan.sockets) {
-            attacher.attach_sockets(root)?;
-        }
+        let mut attacher = Self {
+            objects: Vec::new(),
+            plan,
+            root,
+            selector,
+            network,
+            links: BTreeMap::new(),
+            addresses,
+            board,
+        };
         attacher.list().await?;
         Ok(attacher)
+    }
+
+    /// Where programs go.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Attaches an object to everything that is there, and from then on to what comes.
+    ///
+    /// # Errors
+    /// [`AgentError::Ebpf`] when the socket hook, which the plan has, cannot be attached. The object is
+    /// then attached nowhere.
+    pub fn add(&mut self, object: SharedPackets) -> Result<(), AgentError> {
+        if let Some(root) = &self.root {
+            attach_sockets(&object, root)?;
+        }
+        for link in self.links.values() {
+            self.attach_interface(&object, link);
+        }
+        self.objects.push(object);
+        Ok(())
     }
 
     /// Follows changes until it is cancelled, then detaches from every interface.
@@ -211,22 +256,9 @@ impl Attacher {
             }
         }
         cancel.cancelled().await;
-        let attached = self.board.read().attachment.map(|attachment| attachment.interfaces);
-        for interface in attached.unwrap_or_default() {
-            flow::lock(&self.object).detach_interface(interface.index);
+        for index in self.links.keys() {
+            self.detach(*index);
         }
-    }
-
-    fn attach_sockets(&self, root: &Path) -> Result<(), AgentError> {
-        let shown = root.display().to_string();
-        let directory =
-            File::open(root).map_err(AgentError::io(format!("open the cgroup {shown}")))?;
-        flow::lock(&self.object)
-            .attach_sockets(&directory, &shown)
-            .map_err(AgentError::ebpf("attach the socket hook"))?;
-        tracing::info!(cgroup = shown, "attached the socket hook");
-        self.update(|attachment| attachment.cgroup_root = Some(shown));
-        Ok(())
     }
 
     async fn list(&mut self) -> Result<(), AgentError> {
@@ -247,11 +279,10 @@ impl Attacher {
         if !self.plan.interfaces {
             return Ok(());
         }
-        let known = self.board.read().attachment.map(|attachment| attachment.interfaces);
-        for interface in known.unwrap_or_default() {
-            if !links.iter().any(|link| link.index == interface.index) {
-                self.gone(interface.index);
-            }
+        let is_there = |index: &u32| links.iter().any(|link| link.index == *index);
+        let gone: Vec<u32> = self.links.keys().copied().filter(|index| !is_there(index)).collect();
+        for index in gone {
+            self.gone(index);
         }
         for link in &links {
             self.link(link).await;
@@ -271,17 +302,18 @@ impl Attacher {
         if !self.plan.interfaces {
             return;
         }
-        let attached = self.attached(link.index);
-        let is_wanted = self.is_wanted(link);
-        match attached {
-            // The kernel also tells of every change of state.
-            Some(attached) if is_wanted && attached.name == link.name => return,
-            Some(_) if !is_wanted => return self.gone(link.index),
-            None if !is_wanted => return,
-            _ => {}
+        if !self.is_wanted(link) {
+            return self.gone(link.index);
+        }
+        // The kernel also tells of every change of state.
+        if self.links.get(&link.index).is_some_and(|known| known.name == link.name) {
+            return;
         }
         self.remove_stale_filters(link).await;
-        self.attach_interface(link);
+        for object in &self.objects {
+            self.attach_interface(object, link);
+        }
+        self.links.insert(link.index, link.clone());
     }
 
     async fn remove_stale_filters(&self, link: &Link) {
@@ -297,14 +329,13 @@ impl Attacher {
         self.selector.selects(&link.name) && (!link.loopback || !self.selector.include.is_empty())
     }
 
-    fn attach_interface(&self, link: &Link) {
+    fn attach_interface(&self, object: &SharedPackets, link: &Link) {
         let Link { index, name, kind, .. } = link;
-        let result: Result<_, EbpfError> =
-            flow::lock(&self.object).attach_interface(*index, name, *kind);
-        match result {
+        let mut object = lock(object);
+        match object.attach_interface(*index, name, *kind) {
             Ok(mechanism) => {
-                let mechanism = mechanism.name();
-                tracing::info!(interface = name, mechanism, "attached the interface hook");
+                let (signal, mechanism) = (object.name(), mechanism.name());
+                tracing::info!(interface = name, signal, mechanism, "attached the interface hook");
                 let interface = AttachedInterface { index: *index, name: name.clone(), mechanism };
                 self.update(|attachment| {
                     attachment.interfaces.retain(|known| known.index != interface.index);
@@ -318,18 +349,21 @@ impl Attacher {
         }
     }
 
-    fn gone(&self, index: u32) {
-        flow::lock(&self.object).detach_interface(index);
-        self.update(|attachment| attachment.interfaces.retain(|known| known.index != index));
+    fn gone(&mut self, index: u32) {
+        if self.links.remove(&index).is_some() {
+            self.detach(index);
+            self.update(|attachment| attachment.interfaces.retain(|known| known.index != index));
+        }
+    }
+
+    fn detach(&self, index: u32) {
+        for object in &self.objects {
+            lock(object).detach_interface(index);
+        }
     }
 
     fn rename(&self, change: impl FnOnce(&mut InterfaceNames)) {
         self.board.update(|status| change(Arc::make_mut(&mut status.interfaces)));
-    }
-
-    fn attached(&self, index: u32) -> Option<AttachedInterface> {
-        let attachment = self.board.read().attachment?;
-        attachment.interfaces.into_iter().find(|interface| interface.index == index)
     }
 
     fn update(&self, change: impl FnOnce(&mut Attachment)) {
@@ -339,6 +373,17 @@ impl Attacher {
             }
         });
     }
+}
+
+fn attach_sockets(object: &SharedPackets, root: &Path) -> Result<(), AgentError> {
+    let shown = root.display().to_string();
+    let directory = File::open(root).map_err(AgentError::io(format!("open the cgroup {shown}")))?;
+    let mut object = lock(object);
+    object
+        .attach_sockets(&directory, &shown)
+        .map_err(AgentError::ebpf("attach the socket hook"))?;
+    tracing::info!(cgroup = shown, signal = object.name(), "attached the socket hook");
+    Ok(())
 }
 
 #[cfg(test)]

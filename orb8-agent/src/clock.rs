@@ -53,6 +53,12 @@ impl Clock {
         UnixNanos(monotonic_ns.saturating_add_signed(self.offset_ns))
     }
 
+    /// Returns `CLOCK_MONOTONIC`, nanoseconds.
+    #[must_use]
+    pub fn monotonic_ns(&self) -> u64 {
+        (self.source)().monotonic_ns
+    }
+
     /// Returns the present time.
     #[must_use]
     pub fn now(&self) -> UnixNanos {

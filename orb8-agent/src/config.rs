@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::api::ApiConfig;
+use crate::event::Signal;
 use crate::pipeline::HubConfig;
+use crate::sources::dns::DnsConfig;
 use crate::store::StoreConfig;
 use errors::Origin;
 use raw::Layers;
@@ -37,6 +39,8 @@ pub struct Config {
     pub node_name: String,
     /// Who may ask, and where.
     pub api: ApiConfig,
+    /// What is observed.
+    pub signals: SignalSelection,
     /// Which hooks count.
     pub attach: AttachStrategy,
     /// Interfaces of the interface hook.
@@ -49,12 +53,34 @@ pub struct Config {
     pub ring_buffer_size: u32,
     /// How often the kernel's counters are read.
     pub drain_interval: Duration,
+    /// What DNS is, and how long it may take.
+    pub dns: DnsConfig,
     /// What the agent keeps.
     pub store: StoreConfig,
     /// What subscribers get.
     pub hub: HubConfig,
     /// What is logged.
     pub log: LogConfig,
+}
+
+/// What is observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignalSelection {
+    /// Everything that runs here.
+    All,
+    /// These, and none of them may fail.
+    Only(Vec<Signal>),
+}
+
+impl SignalSelection {
+    /// Whether a signal is wanted.
+    #[must_use]
+    pub fn includes(&self, signal: Signal) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(signals) => signals.contains(&signal),
+        }
+    }
 }
 
 /// Which hooks count flows.

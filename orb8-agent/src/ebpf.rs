@@ -6,20 +6,33 @@
 //!                 └──drain──▶ flows, sockets, counters      ring ─▶ moments
 //! ```
 
+mod btf;
+mod dns;
 mod features;
 mod flow;
+mod hooks;
+mod object;
 mod sys;
+mod tcp;
 mod ticks;
+mod tracefs;
 
+pub use dns::{DnsObject, DnsOptions};
 pub use features::{Feature, Features};
-pub use flow::{
-    AttachedTo, Drained, DrainedPart, FILTER_PRIORITY, FlowObject, FlowOptions, LinkKind,
-    RingReader, SocketHookCgroup,
-};
+pub use flow::{Drained, DrainedPart, FlowObject, FlowOptions};
+pub use hooks::{AttachedTo, FILTER_PRIORITIES, LinkKind, PacketObject, SocketHookCgroup};
+pub use object::RingReader;
+pub use tcp::{Reasons, TcpObject, TcpOptions, TcpReasons};
 pub use ticks::Ticks;
 
 /// The `flow` object, built by `cargo xtask probes`.
 pub static FLOW_OBJECT: &[u8] = aya::include_bytes_aligned!("ebpf/objects/flow.bpf.o");
+
+/// The `dns` object, built by `cargo xtask probes`.
+pub static DNS_OBJECT: &[u8] = aya::include_bytes_aligned!("ebpf/objects/dns.bpf.o");
+
+/// The `tcp` object, built by `cargo xtask probes`.
+pub static TCP_OBJECT: &[u8] = aya::include_bytes_aligned!("ebpf/objects/tcp.bpf.o");
 
 /// Gives freed heap memory back to the system. The C library keeps it otherwise, and start-up frees
 /// far more than running needs.
@@ -62,6 +75,20 @@ pub enum EbpfError {
         /// What the kernel said.
         #[source]
         source: std::io::Error,
+    },
+    /// Something that cannot be told on this machine.
+    #[error("{what} cannot be told here")]
+    Unknown {
+        /// What it is.
+        what: &'static str,
+    },
+    /// Something that this kernel does not have.
+    #[error("this kernel has no {what}; stock kernels have since {since}")]
+    Absent {
+        /// What it is.
+        what: &'static str,
+        /// The release that brought it.
+        since: &'static str,
     },
     /// The object lacks a part that the agent relies on.
     #[error("the {object} object has no {part}: it was built from other sources")]

@@ -8,7 +8,14 @@ use std::sync::Arc;
 
 use orb8_common::flow::FlowKey;
 
+pub use crate::event::dns::{
+    DnsAnswer, DnsData, DnsExchange, DnsOutcome, DnsQuestion, DnsResponse, DnsSide,
+};
+pub use crate::event::tcp::{Reason, ResetBy, TcpFigures, TcpKind, TcpRole, TcpSample};
 use crate::identity::Workload;
+
+mod dns;
+mod tcp;
 
 /// Nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +37,10 @@ pub struct Event {
 pub enum Payload {
     /// Traffic of one flow.
     Flow(FlowSample),
+    /// What became of one DNS query.
+    Dns(Box<DnsExchange>),
+    /// Something about a TCP connection.
+    Tcp(Box<TcpSample>),
     /// Something that could not be counted or delivered.
     Loss(Loss),
 }
@@ -72,9 +83,47 @@ pub enum SampleKind {
     Rst,
 }
 
+/// The signals, in the order that status lists them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// Who talks to whom, and how much.
+    #[default]
+    Flow,
+    /// Who asks for which name, and what comes back.
+    Dns,
+    /// How connections fare.
+    Tcp,
+}
+
+impl Signal {
+    /// Every signal.
+    pub const ALL: [Self; 3] = [Self::Flow, Self::Dns, Self::Tcp];
+
+    /// The one name that it has everywhere.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flow => "flow",
+            Self::Dns => "dns",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// One end of a connection or exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SocketEnd {
+    /// Network order; IPv4 as `::ffff:a.b.c.d`.
+    pub addr: [u8; 16],
+    /// Host order.
+    pub port: u16,
+}
+
 /// What is in no flow, or reached no subscriber.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loss {
+    /// Whose ring or table it was.
+    pub signal: Signal,
     /// Packets that neither the flow table nor the ring had room for.
     pub packets: u64,
     /// Their IP bytes.

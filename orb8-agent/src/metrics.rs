@@ -96,6 +96,19 @@ metrics! {
         "IP bytes of evicted flows.";
     "orb8_agent_flows", Value::Gauge(|at| at.totals.flows as f64),
         "Flows in the store.";
+    "orb8_agent_connections", Value::Gauge(|at| at.totals.connections as f64),
+        "TCP connections in the table, those closed a moment ago included.";
+    "orb8_agent_untracked_connections_total",
+        Value::Counter(|at| at.totals.untracked + at.status.tcp.untracked),
+        "TCP connections for which the kernel's storage or the table had no room.";
+    "orb8_agent_names", Value::Gauge(|at| at.totals.names as f64),
+        "Addresses that have a name by a DNS answer.";
+    "orb8_agent_evicted_names_total", Value::Counter(|at| at.totals.evicted_names),
+        "Names that were forgotten early for want of room.";
+    "orb8_agent_evicted_queries_total", Value::Counter(|at| at.status.dns.evicted),
+        "DNS queries that made room for others before an answer came.";
+    "orb8_agent_unread_dns_packets_total", Value::Counter(|at| at.status.dns.unread),
+        "DNS packets of which too little could be read.";
     "orb8_agent_subscribers", Value::Gauge(|at| at.totals.subscribers as f64),
         "Open event streams.";
     "orb8_agent_subscriber_lost_events_total", Value::Counter(|at| at.totals.subscriber_lost),
@@ -106,9 +119,9 @@ metrics! {
         "Processor time of the agent, user and system.";
     "orb8_agent_resident_memory_bytes", Value::Gauge(|at| at.own.rss_bytes as f64),
         "Resident memory of the agent.";
-    "orb8_agent_map_memory_bytes", Value::Gauge(|at| at.status.map_bytes as f64),
+    "orb8_agent_map_memory_bytes", Value::Gauge(|at| at.status.map_bytes.total() as f64),
         "Kernel memory of the maps.";
-    "orb8_agent_bpf_seconds_total", Value::Seconds(|at| Some(at.status.bpf_run?.run_ns)),
+    "orb8_agent_bpf_seconds_total", Value::Seconds(|at| Some(at.status.bpf_run.total()?.run_ns)),
         "Run time of the programs; only where kernel.bpf_stats_enabled is set.";
     "orb8_agent_build_info" ("version"), Value::Gauges(|_| vec![(env!("CARGO_PKG_VERSION"), 1.0)]),
         "Version of the agent.";

@@ -14,7 +14,7 @@ use tokio_stream::{Stream, StreamExt};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    ebpf::{FILTER_PRIORITY, LinkKind},
+    ebpf::{FILTER_PRIORITIES, LinkKind},
     error::AgentError,
 };
 
@@ -104,7 +104,7 @@ impl Network {
 
     /// Removes the clsact filters that agents left on an interface when they were killed.
     ///
-    /// Only filters of the agent's own priority count, and of those only the ones whose handle, a
+    /// Only filters of the agent's own priorities count, and of those only the ones whose handle, a
     /// process id, is no running agent's.
     pub async fn remove_stale_filters(&self, interface: u32) -> usize {
         let Ok(index) = i32::try_from(interface) else { return 0 };
@@ -160,7 +160,7 @@ fn is_stale(message: &TcMessage) -> bool {
     // The upper half of `tcm_info` is the priority, the lower the protocol.
     let priority = (message.header.info >> 16) as u16;
     let pid = u32::from(message.header.handle);
-    is_bpf && priority == FILTER_PRIORITY && pid != 0 && !is_other_agent(pid)
+    is_bpf && FILTER_PRIORITIES.contains(&priority) && pid != 0 && !is_other_agent(pid)
 }
 
 /// Whether a process that runs programs like this one has the id. Our own id cannot be another's:

@@ -1,33 +1,42 @@
-//! From events to held flows and to subscribers.
+//! From events to what is held and to subscribers.
 //!
 //! ```text
-//! source ──batch──▶ ingest: dedup ──▶ owner ──▶ store ──▶ hub ──▶ subscribers
+//! source ──batch──▶ ingest ─┬ flow ▶ dedup ▶ owner ▶ name ▶ store ─┐
+//!                           ├ dns ──────────▶ owner ▶ names, sums ─┼▶ hub of the signal ▶ subscribers
+//!                           └ tcp ──────────▶ owner ▶ connections ─┘
 //!        ──────────▶ end_of_cycle: what waited, what ended
 //! ```
-//! All of it is synchronous, under one lock, and allocates nothing per event but the hub's batches.
+//! All of it is synchronous, under one lock, and allocates nothing per event but the hubs' batches.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
-use crate::event::{Event, FlowSample, Loss, Payload, SampleKind, UnixNanos};
+use crate::event::{Event, Loss, Payload, Signal, UnixNanos};
 use crate::identity::{Resolver, ResolverConfig};
-use crate::store::{
-    Added, Change, EndReason, Ended, FlowStore, InterfaceNames, Owner, Page, Query, Totals,
-};
-use dedup::{Dedup, Verdict};
+use crate::store::dns::DnsStore;
+use crate::store::tcp::ConnectionTable;
+use crate::store::{FlowStore, NameTable, Totals};
+use dedup::Dedup;
 use self_traffic::{SelfTraffic, own_cgroup_id};
 
 mod accounting;
 mod dedup;
+mod dns;
+mod flow;
 mod hub;
 mod self_traffic;
+mod tcp;
 
 pub use accounting::{Accounting, Count};
-pub use hub::{Batch, FlowStep, Gaps, Happened, Hub, HubConfig, Lost, StreamItem, Subscription};
+pub use dns::{DnsEvent, DnsView};
+pub use flow::{FlowEvent, FlowStep};
+pub use hub::{Batch, Happened, Hub, HubConfig, Lost, Reader, Received, StreamItem, Subscription};
 pub use self_traffic::LocalAddresses;
+pub use tcp::{TcpEvent, TcpView};
 
 /// A pipeline that sources write to and the API reads from.
 pub type SharedPipeline = Arc<Mutex<Pipeline>>;
@@ -44,11 +53,24 @@ pub struct Pipeline {
     self_traffic: SelfTraffic,
     dedup: Dedup,
     store: FlowStore,
-    hub: Hub,
+    names: NameTable,
+    dns: DnsStore,
+    connections: ConnectionTable,
+    hubs: Hubs,
     clock: Clock,
+    /// Inode of this process's network namespace.
+    own_netns: Option<u32>,
     events: u64,
     duplicate: Count,
     waiting: Count,
+}
+
+/// One per signal, so that a subscriber wakes for what it wants.
+#[derive(Debug)]
+struct Hubs {
+    flow: Hub<FlowEvent>,
+    dns: Hub<DnsEvent>,
+    tcp: Hub<TcpEvent>,
 }
 
 /// What went through a pipeline since start, and what is in it.
@@ -70,7 +92,15 @@ pub struct PipelineTotals {
     pub workloads: u64,
     /// Pods among them.
     pub pods: u64,
-    /// Subscribers.
+    /// Addresses with a name.
+    pub names: u64,
+    /// Names that were forgotten early for want of room.
+    pub evicted_names: u64,
+    /// TCP connections known.
+    pub connections: u64,
+    /// TCP connections for which there was no room.
+    pub untracked: u64,
+    /// Subscribers, of all signals.
     pub subscribers: u64,
     /// Events that subscribers did not get.
     pub subscriber_lost: u64,
@@ -88,8 +118,16 @@ impl Pipeline {
             self_traffic: SelfTraffic::new(addresses, own_cgroup),
             dedup: Dedup::new(config.store.max_flows as usize),
             store: FlowStore::new(config.store, Instant::now()),
-            hub: Hub::new(config.hub),
+            names: NameTable::default(),
+            dns: DnsStore::default(),
+            connections: ConnectionTable::new(config.store.max_flows as usize),
+            hubs: Hubs {
+                flow: Hub::new(config.hub),
+                dns: Hub::new(config.hub),
+                tcp: Hub::new(config.hub),
+            },
             clock: Clock::system(),
+            own_netns: own_netns(),
             events: 0,
             duplicate: Count::default(),
             waiting: Count::default(),
@@ -119,29 +157,36 @@ impl Pipeline {
 
     /// Ends a drain cycle: call it after the counters of a cycle were taken in.
     pub fn end_of_cycle(&mut self, now: Instant) {
-        while let Some((waiting, verdict)) = self.dedup.release() {
-            self.waiting.packets -= waiting.sample.packets;
-            self.waiting.bytes -= waiting.sample.bytes;
-            match verdict {
-                Verdict::Count | Verdict::Wait => self.count(waiting.time, &waiting.sample, now),
-                Verdict::Duplicate => self.leave_out(&waiting.sample),
-            }
-        }
+        self.release_waiting(now);
         self.dedup.end_cycle();
         self.store.end_cycle(now);
         self.tell_ended();
-        self.hub.publish();
+        self.connections.expire(now);
+        if !self.names.is_empty() {
+            self.names.expire(self.clock.now());
+        }
+        self.hubs.publish();
     }
 
-    /// Returns the flows that a query asks for.
+    /// Adds a subscriber to flows.
+    pub fn subscribe(&mut self) -> Subscription<FlowEvent> {
+        self.hubs.flow.subscribe()
+    }
+
+    /// Adds a subscriber to DNS.
+    pub fn subscribe_dns(&mut self) -> Subscription<DnsEvent> {
+        self.hubs.dns.subscribe()
+    }
+
+    /// Adds a subscriber to TCP health.
+    pub fn subscribe_tcp(&mut self) -> Subscription<TcpEvent> {
+        self.hubs.tcp.subscribe()
+    }
+
+    /// Returns how many of them there are: some events are made only for somebody.
     #[must_use]
-    pub fn query(&self, query: &Query, interfaces: &InterfaceNames) -> Page {
-        self.store.query(query, interfaces)
-    }
-
-    /// Adds a subscriber.
-    pub fn subscribe(&mut self) -> Subscription {
-        self.hub.subscribe()
+    pub fn tcp_subscribers(&self) -> usize {
+        self.hubs.tcp.subscribers()
     }
 
     /// Returns what went through since start, and what is in it.
@@ -157,8 +202,12 @@ impl Pipeline {
             flows: self.store.len() as u64,
             workloads: self.identity.workloads() as u64,
             pods: self.identity.pods() as u64,
-            subscribers: self.hub.subscribers() as u64,
-            subscriber_lost: self.hub.lost(),
+            names: self.names.len() as u64,
+            evicted_names: self.names.evicted(),
+            connections: self.connections.len() as u64,
+            untracked: self.connections.totals().untracked,
+            subscribers: self.hubs.subscribers() as u64,
+            subscriber_lost: self.hubs.lost(),
         }
     }
 
@@ -172,75 +221,52 @@ impl Pipeline {
         for Event { time, subject: _, payload } in batch.drain(..) {
             self.events += 1;
             match payload {
-                Payload::Flow(sample) => self.take(time, sample, now),
-                Payload::Loss(loss) => self.tell_loss(time, loss),
+                Payload::Flow(sample) => self.take_flow(time, sample, now),
+                Payload::Dns(exchange) => self.take_dns(time, exchange, now),
+                Payload::Tcp(sample) => self.take_tcp(time, sample, now),
+                Payload::Loss(loss) => self.hubs.tell_loss(time, loss),
             }
         }
-        self.hub.publish();
+        self.hubs.publish();
+    }
+}
+
+impl Hubs {
+    fn publish(&mut self) {
+        let Self { flow, dns, tcp } = self;
+        flow.publish();
+        dns.publish();
+        tcp.publish();
     }
 
-    fn take(&mut self, time: UnixNanos, sample: FlowSample, now: Instant) {
-        match self.dedup.judge(&sample) {
-            Verdict::Count => self.count(time, &sample, now),
-            Verdict::Duplicate => self.leave_out(&sample),
-            Verdict::Wait => {
-                self.waiting.add(sample.packets, sample.bytes);
-                self.dedup.wait(time, sample);
-            }
-        }
+    fn subscribers(&self) -> usize {
+        let Self { flow, dns, tcp } = self;
+        flow.subscribers() + dns.subscribers() + tcp.subscribers()
     }
 
-    fn leave_out(&mut self, sample: &FlowSample) {
-        self.duplicate.add(sample.packets, sample.bytes);
-    }
-
-    fn count(&mut self, time: UnixNanos, sample: &FlowSample, now: Instant) {
-        let subject = self.identity.resolve(sample.cgroup_id, now);
-        let self_traffic = self.self_traffic.includes(sample, subject.as_deref());
-        let (change, flow) = self.store.apply(sample, Owner { subject, self_traffic }, now);
-        let step = match (change, sample.kind) {
-            (Change::New, _) => Some(FlowStep::New),
-            (Change::Updated, _) => Some(FlowStep::Update),
-            (Change::Unchanged, SampleKind::Fin) => Some(FlowStep::Closing(EndReason::Fin)),
-            (Change::Unchanged, SampleKind::Rst) => Some(FlowStep::Closing(EndReason::Rst)),
-            (Change::Unchanged, SampleKind::Counted | SampleKind::New) => None,
-        };
-        if let Some(step) = step.filter(|_| self.hub.is_wanted()) {
-            let flow = flow.clone();
-            let row = self.store.row(flow);
-            let (packets, bytes) = (sample.packets, sample.bytes);
-            let happened = Happened::Flow { step, row, packets, bytes };
-            self.hub.push(StreamItem { time, happened });
-        }
-        self.tell_ended();
-    }
-
-    fn tell_ended(&mut self) {
-        let is_wanted = self.hub.is_wanted();
-        let mut now = None;
-        for Ended { row, reason, added } in self.store.take_ended().filter(|_| is_wanted) {
-            let time = match reason {
-                EndReason::Fin | EndReason::Rst => row.flow.last,
-                // What did not happen has no time of its own.
-                EndReason::Idle | EndReason::Evicted => {
-                    *now.get_or_insert_with(|| self.clock.now())
-                }
-            };
-            let step = FlowStep::End(reason);
-            let Added { packets, bytes } = added;
-            let happened = Happened::Flow { step, row, packets, bytes };
-            self.hub.push(StreamItem { time, happened });
-        }
+    fn lost(&self) -> u64 {
+        let Self { flow, dns, tcp } = self;
+        flow.lost() + dns.lost() + tcp.lost()
     }
 
     fn tell_loss(&mut self, time: UnixNanos, loss: Loss) {
-        let Loss { packets, bytes, moments } = loss;
+        let Loss { signal, packets, bytes, moments } = loss;
         let kernel = (packets > 0 || bytes > 0).then_some(Lost::Kernel { packets, bytes });
         let ring = (moments > 0).then_some(Lost::Ring { events: moments });
         for lost in [kernel, ring].into_iter().flatten() {
-            self.hub.push(StreamItem { time, happened: Happened::Lost(lost) });
+            match signal {
+                Signal::Flow => self.flow.push_lost(time, lost),
+                Signal::Dns => self.dns.push_lost(time, lost),
+                Signal::Tcp => self.tcp.push_lost(time, lost),
+            }
         }
     }
+}
+
+/// Returns the inode of this process's network namespace, as the kernel's records have it.
+fn own_netns() -> Option<u32> {
+    let inode = std::fs::metadata("/proc/self/ns/net").ok()?.ino();
+    u32::try_from(inode).ok()
 }
 
 #[cfg(test)]

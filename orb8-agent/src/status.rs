@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
+use crate::event::Signal;
 use crate::store::InterfaceNames;
 
 /// One board, many readers. Cloning shares it.
@@ -65,10 +66,52 @@ pub struct EngineStatus {
     pub kernel_counters: KernelCounters,
     /// One row per ring.
     pub rings: Vec<RingStatus>,
-    /// Memory that the kernel reports for the maps, bytes.
-    pub map_bytes: u64,
-    /// Program run time and count; only where `kernel.bpf_stats_enabled` is set.
-    pub bpf_run: Option<BpfRun>,
+    /// Memory that the kernel reports for the maps, bytes, by signal.
+    pub map_bytes: BySignal<u64>,
+    /// Program run time and count, by signal; only where `kernel.bpf_stats_enabled` is set.
+    pub bpf_run: BySignal<BpfRun>,
+    /// What the `dns` programs and source counted.
+    pub dns: DnsCounters,
+    /// What the `tcp` programs and source counted.
+    pub tcp: TcpCounters,
+}
+
+/// One value for each signal, in the order of [`Signal::ALL`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BySignal<T>([T; Signal::ALL.len()]);
+
+impl<T: Copy> BySignal<T> {
+    /// Sets a signal's value.
+    pub fn set(&mut self, signal: Signal, value: T) {
+        self.0[signal as usize] = value;
+    }
+
+    /// Returns a signal's value.
+    #[must_use]
+    pub const fn get(&self, signal: Signal) -> T {
+        self.0[signal as usize]
+    }
+}
+
+impl BySignal<u64> {
+    /// Returns the sum over the signals.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl BySignal<BpfRun> {
+    /// Returns the sum over the signals; `None` where the kernel keeps no statistics.
+    #[must_use]
+    pub fn total(&self) -> Option<BpfRun> {
+        let add = |sum: BpfRun, one: &BpfRun| BpfRun {
+            run_ns: sum.run_ns + one.run_ns,
+            runs: sum.runs + one.runs,
+        };
+        let sum = self.0.iter().fold(BpfRun::default(), add);
+        (sum.runs > 0).then_some(sum)
+    }
 }
 
 impl EngineStatus {
@@ -79,17 +122,39 @@ impl EngineStatus {
         self.sources.iter().any(|source| source.state == SourceState::Running)
     }
 
+    /// Puts a ring's row in place of the one that it had.
+    pub fn set_ring(&mut self, ring: RingStatus) {
+        match self.rings.iter_mut().find(|known| known.probe == ring.probe) {
+            Some(known) => *known = ring,
+            None => self.rings.push(ring),
+        }
+    }
+
+    /// Puts a source's row in place of the one that it had.
+    pub fn set_source(&mut self, source: SourceStatus) {
+        match self.sources.iter_mut().find(|known| known.name == source.name) {
+            Some(known) => *known = source,
+            None => self.sources.push(source),
+        }
+    }
+
+    /// Returns which sources do not run and why, one line each.
+    #[must_use]
+    pub fn skipped(&self) -> Vec<String> {
+        let reason = |source: &SourceStatus| match &source.state {
+            SourceState::Running => None,
+            SourceState::Skipped { reason } => Some(format!("{}: {reason}", source.name)),
+        };
+        self.sources.iter().filter_map(reason).collect()
+    }
+
     /// Returns why the agent is not ready, one line each; nothing when it is.
     #[must_use]
     pub fn not_ready(&self) -> Vec<String> {
         if self.is_ready() {
             return Vec::new();
         }
-        let reasons = self.sources.iter().filter_map(|source| match &source.state {
-            SourceState::Running => None,
-            SourceState::Skipped { reason } => Some(format!("{}: {reason}", source.name)),
-        });
-        let reasons: Vec<String> = reasons.collect();
+        let reasons = self.skipped();
         if reasons.is_empty() {
             return vec!["sources are starting".to_owned()];
         }
@@ -104,6 +169,23 @@ pub struct SourceStatus {
     pub name: &'static str,
     /// Whether it runs.
     pub state: SourceState,
+    /// What of a running one does not, and why, a line each.
+    pub missing: Vec<String>,
+}
+
+impl SourceStatus {
+    /// A source that delivers, but for what is missing.
+    #[must_use]
+    pub const fn running(signal: Signal, missing: Vec<String>) -> Self {
+        Self { name: signal.name(), state: SourceState::Running, missing }
+    }
+
+    /// A source that cannot run.
+    #[must_use]
+    pub const fn skipped(signal: Signal, reason: String) -> Self {
+        let state = SourceState::Skipped { reason };
+        Self { name: signal.name(), state, missing: Vec::new() }
+    }
 }
 
 /// Whether a source runs.
@@ -193,6 +275,37 @@ pub struct KernelCounters {
     pub owned_bytes: u64,
 }
 
+/// What the `dns` programs and source counted. Totals since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DnsCounters {
+    /// Packets of the DNS ports.
+    pub packets: u64,
+    /// Those that the ring had no room for.
+    pub lost: u64,
+    /// Queries that had to make room for others before an answer came.
+    pub evicted: u64,
+    /// Messages of which too little was there to read, and packets of which nobody can tell whether
+    /// they were DNS.
+    pub unread: u64,
+    /// Messages that do not parse.
+    pub malformed: u64,
+}
+
+/// What the `tcp` programs and source counted. Totals since start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpCounters {
+    /// Records that the ring had no room for, or that did not decode.
+    pub lost: u64,
+    /// Sockets for which there was no storage.
+    pub untracked: u64,
+    /// RSTs sent.
+    pub resets_sent: u64,
+    /// RSTs received.
+    pub resets_received: u64,
+    /// Dropped packets by the kernel's reason.
+    pub drops: Vec<(Arc<str>, u64)>,
+}
+
 /// One ring buffer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RingStatus {
@@ -222,7 +335,7 @@ mod tests {
     use super::*;
 
     fn with(state: SourceState) -> Vec<SourceStatus> {
-        vec![SourceStatus { name: "flow", state }]
+        vec![SourceStatus { name: "flow", state, missing: Vec::new() }]
     }
 
     #[test]
@@ -230,7 +343,7 @@ mod tests {
         let board = StatusBoard::default();
         let mut ready = board.readiness();
         assert!(!*ready.borrow_and_update(), "nothing runs yet");
-        board.update(|status| status.map_bytes = 1);
+        board.update(|status| status.map_bytes.set(Signal::Flow, 1));
         let reason = "no BPF".to_owned();
         board.update(|status| status.sources = with(SourceState::Skipped { reason }));
         assert!(!ready.has_changed().unwrap(), "a number and a reason change nothing");

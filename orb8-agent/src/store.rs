@@ -1,4 +1,5 @@
-//! The flows that the agent holds: bounded, and nothing that was counted leaves the totals.
+//! What the agent holds of each signal: here the flows, [`dns`] and [`tcp`] beside them. All of it
+//! is bounded, and nothing that was counted leaves the totals.
 //!
 //! ```text
 //!        new ──▶ live ──FIN, RST──▶ closing ──last counts──▶ ended ──grace──▶ retired
@@ -20,14 +21,22 @@ use crate::identity::Workload;
 use flow::reverse;
 use slab::{Slab, Slot, State};
 
+pub mod dns;
 mod fields;
 mod flow;
+mod histogram;
+mod names;
 mod query;
 mod slab;
+pub mod tcp;
 
-pub use fields::{FlowView, InterfaceNames, direction_of, protocol_of};
+pub(crate) use fields::owner_fields;
+pub use fields::{FlowView, InterfaceNames, direction_of, ip_of, protocol_of, state_of};
 pub use flow::{Added, EndReason, Flow, Totals, local_end};
+pub use histogram::Histogram;
+pub use names::{Label, NameTable};
 pub use query::{FlowRow, Page, Query, SortKey};
+pub use tcp::TcpHealth;
 
 /// TCP flags as in the header.
 const FIN: u8 = 0x01;
@@ -129,7 +138,12 @@ impl FlowStore {
     }
 
     /// Adds a sample, and returns what that did with the flow as it is now.
-    pub fn apply(&mut self, sample: &FlowSample, owner: Owner, now: Instant) -> (Change, &Flow) {
+    pub fn apply(
+        &mut self,
+        sample: &FlowSample,
+        owner: Owner,
+        now: Instant,
+    ) -> (Change, &mut Flow) {
         self.counted.packets += sample.packets;
         self.counted.bytes += sample.bytes;
         let known = self.find(&sample.key).filter(|at| !self.is_reused(*at, sample));
@@ -156,7 +170,7 @@ impl FlowStore {
             }
             change => change,
         };
-        (change, &slot.flow)
+        (change, &mut slot.flow)
     }
 
     /// Ends a drain cycle: rates are over what came since the last one, closed flows whose last
@@ -208,9 +222,10 @@ impl FlowStore {
     fn is_reused(&mut self, at: u32, sample: &FlowSample) -> bool {
         let slot = &self.slab[at];
         let slack = match sample.kind {
-            SampleKind::New => Some(0),
+            // Without one it is the last word of a connection whose socket is gone already.
+            SampleKind::New if sample.tcp_flags & SYN != 0 => Some(0),
             SampleKind::Counted if sample.tcp_flags & SYN != 0 => Some(TICKS.as_nanos() as u64),
-            SampleKind::Counted | SampleKind::Fin | SampleKind::Rst => None,
+            SampleKind::New | SampleKind::Counted | SampleKind::Fin | SampleKind::Rst => None,
         };
         let is_later = |slack| sample.first.0 > slot.closed_at.0.saturating_add(slack);
         let is_reused = slot.state != State::Live && slack.is_some_and(is_later);

@@ -16,10 +16,12 @@
 mod kernel {
     mod accounting;
     mod devices;
+    mod dns;
     mod flows;
     mod interfaces;
     mod lifecycle;
     mod moments;
     mod sockets;
     mod support;
+    mod tcp;
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use orb8_agent::{ebpf, sources};
+use orb8_agent::config::settings;
+use orb8_agent::ebpf;
+use orb8_agent::event::Signal;
 
 type Names = BTreeSet<String>;
 
@@ -29,8 +31,8 @@ const FOLDERS: [PerSignal; 5] = [
     PerSignal {
         folder: "orb8-proto/proto/orb8/v1",
         ending: ".proto",
-        // The service.
-        others: &["agent"],
+        // The service, and what several signals share.
+        others: &["agent", "endpoint", "filter", "histogram", "lost"],
     },
     PerSignal { folder: "orb8-agent/src/sources", ending: ".rs", others: &[] },
     PerSignal { folder: "orb8-agent/src/ebpf/objects", ending: ".bpf.o", others: &[] },
@@ -51,7 +53,7 @@ fn is_checkout() -> bool {
 }
 
 fn names() -> Names {
-    sources::NAMES.iter().map(|name| (*name).to_owned()).collect()
+    Signal::ALL.map(|signal| signal.name().to_owned()).into()
 }
 
 #[test]
@@ -70,20 +72,34 @@ fn every_folder_has_a_file_per_signal_and_no_other() {
             })
             .filter(|name| !others.contains(&name.as_str()))
             .collect();
-        assert_eq!(found, names(), "{folder} against sources::NAMES");
+        assert_eq!(found, names(), "{folder} against Signal::ALL");
     }
 }
 
 #[test]
 fn every_signal_has_its_own_object_embedded() {
-    for name in sources::NAMES {
-        let embedded = match name {
-            "flow" => ebpf::FLOW_OBJECT,
-            other => panic!("which embedded object is {other}'s? add its row here"),
+    for signal in Signal::ALL {
+        let embedded = match signal {
+            Signal::Flow => ebpf::FLOW_OBJECT,
+            Signal::Dns => ebpf::DNS_OBJECT,
+            Signal::Tcp => ebpf::TCP_OBJECT,
         };
+        let name = signal.name();
         let path = format!("{}/src/ebpf/objects/{name}.bpf.o", env!("CARGO_MANIFEST_DIR"));
         assert!(fs::read(path).unwrap() == embedded, "{name}");
     }
+}
+
+#[test]
+fn every_signal_can_be_asked_for() {
+    let setting = settings::SETTINGS.iter().find(|setting| setting.name == "signals").unwrap();
+    for name in names() {
+        assert!(setting.doc.contains(&format!("`{name}`")), "--signals: {name}: {}", setting.doc);
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 #[test]
@@ -91,10 +107,9 @@ fn every_signal_is_declared_rebuilt_and_generated() {
     if !is_checkout() {
         return;
     }
-    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
     let (common, probes) = (read("orb8-common/src/lib.rs"), read("xtask/src/probes.rs"));
     let api = orb8_proto::FILE_DESCRIPTOR_SET;
-    for name in sources::NAMES {
+    for name in names() {
         assert!(common.contains(&format!("pub mod {name};")), "orb8-common: {name}");
         assert!(probes.contains(&format!("bin: \"{name}\"")), "cargo xtask probes: {name}");
         let path = format!("orb8/v1/{name}.proto");
@@ -103,7 +118,41 @@ fn every_signal_is_declared_rebuilt_and_generated() {
     }
 }
 
+/// The matches have no arm for what comes after: who adds a signal says here what it is called there.
+#[test]
+fn every_signal_has_its_rows() {
+    if !is_checkout() {
+        return;
+    }
+    let service = read("orb8-proto/proto/orb8/v1/agent.proto");
+    let (cli, fuzz) = (read("orb8-cli/src/args.rs"), read("fuzz/Cargo.toml"));
+    let (events, pipeline) = (read("orb8-agent/src/event.rs"), read("orb8-agent/src/pipeline.rs"));
+    for signal in Signal::ALL {
+        // What reads bytes that others choose; of `tcp`, the kernel's own numbers are all there is.
+        let (variant, command, fuzzed) = match signal {
+            Signal::Flow => ("Flow", "Network", Some("packet")),
+            Signal::Dns => ("Dns", "Dns", Some("dns")),
+            Signal::Tcp => ("Tcp", "Tcp", None),
+        };
+        let (query, stream) = match signal {
+            Signal::Flow => ("QueryFlows", "StreamEvents"),
+            Signal::Dns => ("QueryDns", "StreamDns"),
+            Signal::Tcp => ("QueryTcp", "StreamTcp"),
+        };
+        for rpc in [query, stream] {
+            assert!(service.contains(&format!("rpc {rpc}({rpc}Request)")), "the API: {rpc}");
+        }
+        assert!(events.contains(&format!("    {variant}(")), "Payload: {variant}");
+        assert!(pipeline.contains(&format!("Payload::{variant}(")), "the pipeline: {variant}");
+        let trace = format!("    {command}({command}Args),");
+        assert!(cli.contains(&trace), "orb8 trace: {command}");
+        if let Some(target) = fuzzed {
+            assert!(fuzz.contains(&format!("name = \"{target}\"")), "cargo xtask fuzz: {target}");
+        }
+    }
+}
+
 #[test]
 fn no_signal_is_listed_twice() {
-    assert_eq!(names().len(), sources::NAMES.len());
+    assert_eq!(names().len(), Signal::ALL.len());
 }

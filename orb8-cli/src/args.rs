@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use orb8_proto::v1::{EventKind, SortBy};
-
 use crate::connection::Target;
-use crate::filters::FilterArgs;
-use crate::standalone::EngineArgs;
-use crate::time::{Since, parse_duration};
+use crate::time::parse_duration;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+mod list;
+mod trace;
+
+pub(crate) use list::{DnsTopArgs, FlowsArgs, ListArgs, TcpTopArgs};
+pub(crate) use trace::{DnsArgs, NetworkArgs, StreamArgs, TcpArgs};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -33,10 +35,12 @@ Examples:
   sudo orb8 trace network                        every flow of this machine, no agent needed
   orb8 flows --sort rate --watch                 who moves most, refreshed in place
   orb8 trace network -n ml --not --port dns      a namespace, without its DNS
+  orb8 trace dns --name '*.svc' --slow 50ms      who waits for the cluster's DNS, and how long
+  orb8 trace tcp --events fail,retransmit,reset  what goes wrong with connections, and why
   orb8 --agent node-1:9090 status                another machine's agent
 
 Without --agent, orb8 asks the agent at /run/orb8/agent.sock, else at 127.0.0.1:9090; where neither
-answers, `trace` and `flows` run the engine themselves, which needs root or capabilities.";
+answers, `trace`, `flows` and `top` run the engine themselves, which needs root or capabilities.";
 
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
@@ -125,6 +129,18 @@ pub(crate) enum Command {
     Status,
     /// List the flows that the agent holds
     Flows(FlowsArgs),
+    /// Show who asks for which names, and what comes of it
+    Dns {
+        /// How to show it.
+        #[command(subcommand)]
+        command: DnsCommand,
+    },
+    /// Show how TCP connections are
+    Tcp {
+        /// How to show it.
+        #[command(subcommand)]
+        command: TcpCommand,
+    },
     /// Follow events as they happen
     Trace {
         /// What to follow.
@@ -146,134 +162,30 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Signal {
     /// Follow flows: new, moving, ended
-    Network(TraceArgs),
+    Network(NetworkArgs),
+    /// Follow DNS: queries with their answers, latencies and failures
+    Dns(DnsArgs),
+    /// Follow TCP: connections, retransmits, resets, drops
+    Tcp(TcpArgs),
 }
 
-/// `orb8 flows`.
-#[derive(Debug, Args)]
-pub(crate) struct FlowsArgs {
-    #[command(flatten)]
-    pub(crate) filters: FilterArgs,
-
-    /// How many flows to print at most
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) limit: u32,
-
-    /// Print the N flows that moved last, as --sort last-seen --limit N
-    #[arg(long, value_name = "N", conflicts_with_all = ["limit", "sort"])]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) last: Option<u32>,
-
-    /// What comes first
-    #[arg(long, value_name = "BY", default_value = "bytes", value_parser = sort_words())]
-    pub(crate) sort: String,
-
-    /// The smallest first
-    #[arg(long)]
-    pub(crate) ascending: bool,
-
-    /// Only flows that moved since: 5m ago, or 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = Since::parse)]
-    pub(crate) since: Option<Since>,
-
-    /// How long to count before printing; with --watch, when to end [default without an agent: 3s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub(crate) duration: Option<Duration>,
-
-    /// Refresh in place
-    #[arg(short, long, visible_short_alias = 'f', visible_alias = "follow")]
-    pub(crate) watch: bool,
-
-    /// How often to refresh
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
-    #[arg(requires = "watch")]
-    pub(crate) interval: Duration,
-
-    #[command(flatten)]
-    pub(crate) show: ShowArgs,
-
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
+/// How to show DNS.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DnsCommand {
+    /// List what is asked for, by owner and name
+    Top(DnsTopArgs),
 }
 
-/// `orb8 trace network`.
-#[derive(Debug, Args)]
-pub(crate) struct TraceArgs {
-    #[command(flatten)]
-    pub(crate) filters: FilterArgs,
-
-    /// Only these events; all but `closing` by default, which tells of a FIN or RST at once, before
-    /// the `end` with the last counts
-    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = event_words())]
-    pub(crate) event: Vec<String>,
-
-    /// End after this long
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub(crate) duration: Option<Duration>,
-
-    /// End after N events
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) limit: Option<u64>,
-
-    /// Begin with the last N events, and end there unless --follow is given
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) last: Option<u32>,
-
-    /// Begin with the events since: 5m ago, or 2026-01-31T12:00:00Z; end there unless --follow
-    #[arg(long, value_name = "WHEN", value_parser = Since::parse)]
-    pub(crate) since: Option<Since>,
-
-    /// Go on after --last or --since
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-
-    #[command(flatten)]
-    pub(crate) show: ShowArgs,
-
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
+/// How to show TCP.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TcpCommand {
+    /// List connections, those that need a look first
+    Top(TcpTopArgs),
 }
 
-/// What both lists and streams of flows take.
-#[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
-    /// Show the agent's own API traffic too
-    #[arg(long)]
-    pub(crate) include_self: bool,
-
-    /// Print ports as numbers, not names
-    #[arg(long, help_heading = OUTPUT)]
-    pub(crate) numeric: bool,
-}
-
-impl FlowsArgs {
-    pub(crate) fn sort_by(&self) -> SortBy {
-        if self.last.is_some() { SortBy::LastSeen } else { find(SortBy::WORDS, &self.sort) }
-    }
-
-    pub(crate) fn limit(&self) -> u32 {
-        self.last.unwrap_or(self.limit)
-    }
-}
-
-impl TraceArgs {
-    /// Whether the stream ends where the past does.
-    pub(crate) const fn is_past(&self) -> bool {
-        (self.last.is_some() || self.since.is_some()) && !self.follow
-    }
-
-    pub(crate) fn kinds(&self) -> Vec<i32> {
-        self.event.iter().map(|word| find(EventKind::WORDS, word).into()).collect()
-    }
-}
-
-fn sort_words() -> clap::builder::PossibleValuesParser {
-    SortBy::WORDS.iter().map(|(_, word)| *word).collect::<Vec<_>>().into()
-}
-
-fn event_words() -> clap::builder::PossibleValuesParser {
-    EventKind::WORDS.iter().map(|(_, word)| *word).collect::<Vec<_>>().into()
+/// Words of an enum, for the parser.
+fn choices<E>(words: &[(E, &'static str)]) -> clap::builder::PossibleValuesParser {
+    words.iter().map(|(_, word)| *word).collect::<Vec<_>>().into()
 }
 
 /// The words come from the same table that the parser accepts; the default is "unspecified".

@@ -1,30 +1,40 @@
 //! One file per command.
 
 use clap::CommandFactory;
-use orb8_proto::columns::{Format, View};
+use orb8_proto::columns::{Format, Subject, View};
+use orb8_proto::units;
 use orb8_proto::v1::GetStatusResponse;
 use serde::Serialize;
 
-use crate::args::{Cli, Command, OutputFormat, ShowArgs, Signal};
+use crate::args::{Cli, Command, DnsCommand, OutputFormat, Signal, TcpCommand};
 use crate::console::Console;
 use crate::error::{CliError, Exit};
 use crate::output::Machine;
 use crate::output::table::Table;
 
 mod diagnose;
-mod flows;
+mod list;
 mod status;
 mod trace;
+
+/// What a loss in a signal's ring means, for lists and streams.
+const FLOWS_LOST_IN_RING: &str = "their packets are counted";
+const DNS_LOST_IN_RING: &str = "messages that are in no exchange";
+const TCP_LOST_IN_RING: &str = "connections keep their figures";
 
 /// Does what was asked.
 pub(crate) async fn run(cli: Cli, console: &mut Console) -> Result<Exit, CliError> {
     let Cli { global, command } = cli;
     let exit = match command {
         Command::Status => status::run(&global, console).await,
-        Command::Flows(args) => flows::run(&global, &args, console).await,
-        Command::Trace { signal: Signal::Network(args) } => {
-            trace::run(&global, &args, console).await
-        }
+        Command::Flows(args) => list::run(&global, &args, console).await,
+        Command::Dns { command: DnsCommand::Top(args) } => list::run(&global, &args, console).await,
+        Command::Tcp { command: TcpCommand::Top(args) } => list::run(&global, &args, console).await,
+        Command::Trace { signal } => match signal {
+            Signal::Network(args) => trace::run(&global, &args, console).await,
+            Signal::Dns(args) => trace::run(&global, &args, console).await,
+            Signal::Tcp(args) => trace::run(&global, &args, console).await,
+        },
         Command::Diagnose => diagnose::run(&global, console).await,
         Command::Completions { shell } => completions(shell, console),
         Command::Version => version(Shape::of(global.output), console),
@@ -53,12 +63,27 @@ impl Shape {
     }
 }
 
-/// Begins a table of flows. A wide one does not care for the terminal's width.
-fn table(view: View, show: &ShowArgs, console: &Console) -> Table {
-    let format = Format { numeric: show.numeric, time_zone: console.time_zone.clone() };
-    let wide = matches!(view, View::FlowsWide | View::EventsWide);
+/// Begins a table. A wide one does not care for the terminal's width, and has names in a column of
+/// their own.
+fn table<S: Subject>(
+    view: &'static View<S>,
+    wide: bool,
+    numeric: bool,
+    console: &Console,
+) -> Table<S> {
+    let format = Format {
+        numeric,
+        names: !wide && !numeric,
+        time_zone: console.time_zone.clone(),
+        now_ns: (console.now_ns)(),
+    };
     let room = console.terminal.filter(|_| !wide).map(|terminal| terminal.width);
-    Table::new(view, format, room, console.colors)
+    Table::new(view, wide, format, room, console.colors)
+}
+
+/// `1 flow`, `1,234 flows`.
+fn counted(count: u64, one: &str, more: &str) -> String {
+    format!("{} {}", units::count(count), if count == 1 { one } else { more })
 }
 
 #[derive(Debug, Serialize)]

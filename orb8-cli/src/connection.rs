@@ -1,11 +1,12 @@
 //! Finding someone who answers: the agent that is named, one of this machine, or the engine here.
 
+use std::error::Error;
 use std::time::Duration;
 
 use orb8_proto::v1::orbit_agent_service_client::OrbitAgentServiceClient;
-use orb8_proto::v1::{GetStatusRequest, GetStatusResponse};
+use orb8_proto::v1::{GetStatusRequest, GetStatusResponse, SourceState};
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::args::GlobalArgs;
 use crate::cause::Cause;
@@ -35,9 +36,21 @@ pub(crate) enum Fallback<'a> {
     None,
 }
 
+/// What a connection is asked through.
+pub(crate) type Client = OrbitAgentServiceClient<Channel>;
+
+/// What is asked about, for messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Topic {
+    /// The command, without the program's name.
+    pub(crate) command: &'static str,
+    /// The signal's name among the agent's sources.
+    pub(crate) signal: &'static str,
+}
+
 /// Someone who answers.
 pub(crate) struct Connection {
-    pub(crate) client: OrbitAgentServiceClient<Channel>,
+    pub(crate) client: Client,
     /// Who it is, for messages.
     pub(crate) name: String,
     timeout: Duration,
@@ -102,6 +115,33 @@ impl Connection {
         let answer = answer.map(Response::into_inner).map_err(|status| self.error(&status))?;
         self.heard = true;
         Ok(answer)
+    }
+
+    /// Takes an answer about a signal apart, with what of the signal does not run. An agent that does
+    /// not run any of it has nothing to tell, and its status says why.
+    pub(crate) async fn heard_of<T>(
+        &mut self,
+        topic: Topic,
+        answer: Result<Response<T>, Status>,
+    ) -> Result<(T, Option<String>), CliError> {
+        // Where the connection failed, nobody is there to say why.
+        let refusal =
+            answer.as_ref().err().map(|status| (status.code(), status.source().is_some()));
+        let answer = self.heard(answer);
+        if let Some((Code::InvalidArgument | Code::DeadlineExceeded, _) | (_, true)) = refusal {
+            return answer.map(|answer| (answer, None));
+        }
+        let Ok(status) = self.status().await else {
+            return answer.map(|answer| (answer, None));
+        };
+        let is_unknown = refusal.is_some_and(|(code, _)| code == Code::Unimplemented);
+        match Presence::of(topic.signal, &status) {
+            Presence::Absent(_) if is_unknown => {
+                Err(CliError::unknown_signal(topic, &self.name, &status.version))
+            }
+            Presence::Absent(reason) => Err(CliError::not_running(topic, &self.name, &reason)),
+            Presence::Running(missing) => answer.map(|answer| (answer, missing)),
+        }
     }
 
     /// Wraps what was answered instead of what was asked for.
@@ -184,6 +224,31 @@ impl Connection {
     }
 }
 
+/// Whether an agent runs a signal, by what it says of itself.
+enum Presence {
+    /// It does, perhaps but for something.
+    Running(Option<String>),
+    /// It does not, and this is why.
+    Absent(String),
+}
+
+impl Presence {
+    fn of(signal: &str, status: &GetStatusResponse) -> Self {
+        let sources = &status.sources;
+        match sources.iter().find(|source| source.name == signal) {
+            Some(source) if source.state() == SourceState::Skipped => {
+                Self::Absent(source.reason.clone())
+            }
+            Some(source) => Self::Running(Some(source.reason.clone()).filter(|it| !it.is_empty())),
+            None if sources.is_empty() => Self::Running(None),
+            None => {
+                let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+                Self::Absent(format!("it runs {} only; --signals chooses", names.join(" and ")))
+            }
+        }
+    }
+}
+
 /// An agent of this machine that does not answer.
 #[derive(Debug)]
 struct Tried {
@@ -193,7 +258,7 @@ struct Tried {
     refused: bool,
 }
 
-fn client(channel: Channel) -> OrbitAgentServiceClient<Channel> {
+fn client(channel: Channel) -> Client {
     OrbitAgentServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER)
 }
 

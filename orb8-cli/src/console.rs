@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{ColorChoice, GlobalArgs};
 use crate::error::Exit;
 use crate::output::style;
+use crate::time::now_ns;
 
 /// Where a command reads its surroundings and writes its results. Tests make their own.
 pub(crate) struct Console {
@@ -27,6 +28,8 @@ pub(crate) struct Console {
     pub(crate) quiet: bool,
     /// Where the clock hangs.
     pub(crate) time_zone: TimeZone,
+    /// What it shows: Unix time in nanoseconds.
+    pub(crate) now_ns: fn() -> u64,
     /// Cancelled by Ctrl-C and SIGTERM.
     pub(crate) interrupt: CancellationToken,
     /// Agents that are looked for where none is named.
@@ -65,6 +68,7 @@ impl Console {
             err_colors: wanted && io::stderr().is_terminal(),
             quiet: false,
             time_zone: TimeZone::system(),
+            now_ns,
             interrupt: CancellationToken::new(),
             local_agents: LOCAL_AGENTS.map(str::to_owned).to_vec(),
         }

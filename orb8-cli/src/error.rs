@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use tonic::{Code, Status, TimeoutExpired};
 
 use crate::cause::Cause;
+use crate::connection::Topic;
 
 /// Exit status; the numbers are those of `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,27 @@ impl CliError {
     /// A stream that should have gone on.
     pub(crate) fn ended(who: &str) -> Self {
         Self::Unavailable { problem: format!("{who} ended the stream"), remedy: BACK.to_owned() }
+    }
+
+    /// An agent that answers, but not about this.
+    pub(crate) fn not_running(topic: Topic, who: &str, reason: &str) -> Self {
+        let Topic { command, signal } = topic;
+        Self::Unavailable {
+            problem: format!("{command}: {who} does not run the {signal} signal: {reason}"),
+            remedy: "`orb8 diagnose` shows what it found".to_owned(),
+        }
+    }
+
+    /// An agent that has never heard of the signal.
+    pub(crate) fn unknown_signal(topic: Topic, who: &str, version: &str) -> Self {
+        let Topic { command, signal } = topic;
+        Self::Unavailable {
+            problem: format!(
+                "{command}: {who} does not know the {signal} signal: it is version {version}, \
+                 older than this orb8"
+            ),
+            remedy: "update it, or do without: sudo orb8 … --standalone".to_owned(),
+        }
     }
 
     /// Wraps what someone (`the agent at …`) answered instead of what was asked for.

@@ -1,4 +1,5 @@
-//! orb8's command line: `status`, `flows`, `trace network`, `diagnose`, `completions`, `version`.
+//! orb8's command line: `status`, `flows`, `dns top`, `tcp top`, `trace network|dns|tcp`, `diagnose`,
+//! `completions`, `version`.
 //!
 //! ```text
 //! args ──▶ commands ──▶ connection ──▶ an agent (--agent, the local socket, the local port)
@@ -7,7 +8,8 @@
 //! ```
 //!
 //! All commands speak the gRPC API, whoever serves it, so what they print does not depend on where
-//! the engine runs. Start with [`main`]; `commands` has one file per command; [`output`] has the
+//! the engine runs. Start with [`main`]; `commands` has one file per kind of command,
+//! and below it one per signal; [`output`] has the
 //! schema of the machine-readable formats.
 #![forbid(unsafe_code)]
 

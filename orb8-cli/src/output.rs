@@ -9,7 +9,13 @@
 //! |---|---|---|
 //! | `flow` | `flows` | a flow: the fields below |
 //! | `flow_new`, `flow_update`, `flow_closing`, `flow_end` | `trace network` | an event; the flow is in `flow` |
-//! | `lost` | both | something is in no flow, or reached nobody |
+//! | `dns` | `trace dns` | what became of a query |
+//! | `dns_summary` | `dns top` | what an owner asked for a name, and what came of it |
+//! | `dns_totals` | `dns top` | all DNS since the agent started; the last object |
+//! | `tcp` | `trace tcp` | something that happened to a connection, listener or packet |
+//! | `tcp_connection` | `tcp top` | a connection |
+//! | `tcp_totals` | `tcp top` | all TCP since the agent started; the last object |
+//! | `lost` | `flows`, `trace` | something is in no flow, or reached nobody |
 //! | `status` | `status` | the agent's state, fields as in `GetStatusResponse` |
 //! | `diagnosis` | `diagnose` | checks, sources and attachment |
 //! | `version` | `version` | `version` |
@@ -22,7 +28,7 @@
 //!
 //! | field | type | |
 //! |---|---|---|
-//! | `source`, `destination` | object | `ip`; `port` where the protocol has ports; `workload` where the owner is known |
+//! | `source`, `destination` | object | `ip`; `port` where the protocol has ports; `workload` where the owner is known; `dns` where a DNS answer led there |
 //! | `protocol` | word | `tcp`, `udp`, `icmp`, `icmpv6`, `sctp`, `other` |
 //! | `ip_protocol` | number | as in the IP header |
 //! | `direction` | word | `ingress` or `egress` |
@@ -37,6 +43,7 @@
 //! | `interface` | object | `index`, `name` |
 //! | `vlan`, `inner_vlan` | number | |
 //! | `fragment`, `self_traffic` | boolean | |
+//! | `tcp` | object | health of the connection, see below |
 //! | `node_name` | string | |
 //!
 //! A workload has `namespace`, `pod`, `pod_uid`, `container`, `container_id`, `unit`, `process`,
@@ -47,16 +54,59 @@
 //! `end_reason` (`fin`, `rst`, `idle`, `evicted`) where it is an end. A loss has `source`
 //! (`kernel`, `ring`, `subscriber`), `events`, `packets`, `bytes`, and in a stream `time` and
 //! `node_name`.
+//!
+//! `dns` of an end has `name`, `learned` (time) and `ttl_seconds`. Health has `state` (as `ss` names
+//! it), `role` (`client`, `server`), `handshake_ns`, `rtt_ns` (smoothed), `rtt_min_ns`, `rtt_mean_ns`,
+//! `rtt_p99_ns`, `rtt_max_ns`, `rtt_samples`, `retransmits`, `bytes_sent`, `bytes_received`, `opened` and
+//! `closed` (times).
+//!
+//! A DNS exchange:
+//!
+//! | field | type | |
+//! |---|---|---|
+//! | `time`, `query_time` | time | of the response or timeout; of the first query |
+//! | `client`, `server` | object | as `source` of a flow |
+//! | `protocol` | word | `udp` or `tcp` |
+//! | `side` | word | where it was seen: `client`, `server`, `transit` |
+//! | `outcome` | word | `answered`, `timeout`, `unasked`, `malformed` |
+//! | `id`, `name`, `query_type`, `query_class` | number, string | the question, its name in lower case |
+//! | `query_type_name`, `rcode_name` | string | as the registry has them |
+//! | `rcode` | number | absent without a response |
+//! | `latency_ns`, `retries` | number | from the first query; how often it was repeated |
+//! | `late`, `truncated`, `authoritative`, `recursion_available`, `authentic_data` | boolean | |
+//! | `answers` | objects | `name`, `type`, `type_name`, `ttl_seconds`, and `ip` or `target` |
+//! | `answer_count` | number | records in the answer section, kept or not |
+//! | `query_bytes`, `response_bytes` | number | DNS bytes |
+//!
+//! besides `node_name`, `hook`, `interface`, `cgroup_id` and `socket_cookie`, as a flow has them.
+//!
+//! A summary has `workload`, `side`, `name` or `other` (what had no row of its own), `queries`,
+//! `responses`, `timeouts`, `retries`, `truncated`, `rcodes` (`rcode`, `rcode_name`, `count`),
+//! `query_types` (`query_type`, `query_type_name`, `count`), `latency`, `first_seen`, `last_seen`. A
+//! distribution such as `latency` has `count`, `sum_ns`, `mean_ns`, `min_ns`, `p50_ns`, `p90_ns`,
+//! `p99_ns`, `max_ns`, and `counts` and `shift`: `counts[i]` values are below 2^(i + shift).
+//!
+//! A TCP event has `event` (`connect`, `accept`, `fail`, `close`, `retransmit`, `reset`, `drop`,
+//! `overflow`, `state`), `source` (who opened the connection or sent the packet), `destination`,
+//! `local_end`, `role`, `state`, `old_state`, `health`, and what its kind has to tell: `errno` and
+//! `errno_name`; `segments`; `reset_by` (`local`, `remote`); `reason`, `reason_id`, `location`, `weight`
+//! (packets that it stands for), `tcp_flags` and `bytes`; `overflows`, `queue`, `queue_limit`.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
+pub(crate) mod dns;
+mod end;
 pub(crate) mod flow;
+mod histogram;
+pub(crate) mod lost;
 pub(crate) mod report;
 pub(crate) mod status;
 pub(crate) mod style;
 pub(crate) mod table;
+pub(crate) mod tcp;
+mod value;
 
 /// A machine-readable format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

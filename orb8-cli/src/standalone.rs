@@ -15,6 +15,7 @@ use crate::error::CliError;
 
 /// The agent's settings that mean something to an engine without listeners.
 const SETTINGS: &[Setting] = &[
+    settings::SIGNALS,
     settings::ATTACH,
     settings::INTERFACES,
     settings::EXCLUDE_INTERFACES,
@@ -25,6 +26,8 @@ const SETTINGS: &[Setting] = &[
     settings::MAX_FLOWS,
     settings::FLOW_IDLE_TIMEOUT,
     settings::SUBSCRIBER_BUFFER,
+    settings::DNS_PORTS,
+    settings::DNS_TIMEOUT,
 ];
 
 /// Nobody but this process asks the engine.

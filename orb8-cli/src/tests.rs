@@ -18,6 +18,7 @@ mod commands;
 mod help;
 mod readme;
 mod samples;
+mod signals;
 mod tls;
 mod traces;
 
@@ -92,6 +93,7 @@ impl Surroundings {
             err_colors: self.colors,
             quiet: false,
             time_zone: TimeZone::UTC,
+            now_ns: || samples::NOON,
             interrupt: self.interrupt,
             local_agents: self.local_agents,
         };

@@ -12,5 +12,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod dns;
 pub mod flow;
 pub mod packet;
+pub mod tcp;

@@ -106,6 +106,8 @@ pub struct Transport {
     pub part: Part,
     /// Identification, which the fragments of a datagram share; 0 for a whole one.
     pub datagram_id: u32,
+    /// Where the transport header starts; 0 where it was not reached.
+    pub offset: u32,
 }
 
 /// What a packet is of its IP datagram.
@@ -390,8 +392,10 @@ fn new_key(
 // The words above are put together for a little-endian machine, as the objects are.
 const _: () = assert!(cfg!(target_endian = "little"), "orb8 runs on little-endian machines");
 
+/// Whether an IPv6 header of this kind is one to walk over.
 #[inline(always)]
-const fn is_extension(next_header: u8) -> bool {
+#[must_use]
+pub const fn is_extension(next_header: u8) -> bool {
     matches!(
         next_header,
         protocol::HOP_BY_HOP
@@ -407,6 +411,7 @@ const fn is_extension(next_header: u8) -> bool {
 
 #[inline(always)]
 fn parse_transport<P: Packet + ?Sized>(packet: &P, offset: u32, transport: &mut Transport) {
+    transport.offset = offset;
     match transport.protocol {
         protocol::TCP => {
             let Some(tcp) = packet.load::<TcpHeader>(offset) else {

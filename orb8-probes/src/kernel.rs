@@ -1,6 +1,12 @@
 //! Kernel facilities that aya-ebpf has no safe name for.
 
-use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_jiffies64};
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::{
+    bpf_ktime_get_ns,
+    generated::{bpf_jiffies64, bpf_probe_read_kernel},
+};
+use zerocopy::FromBytes;
 
 /// `lock *(u64 *)(counter) += value`: the only atomic that kernel 5.10 knows.
 ///
@@ -36,6 +42,24 @@ pub unsafe fn atomic_increment(counter: *mut u32) {
     }
 }
 
+/// Returns `length`, which is from 1 to `N`, in a form that every kernel's verifier follows: the
+/// compiler would leave out a check of what it knows. `N` is a power of two.
+#[inline(always)]
+pub fn within<const N: usize>(length: u32) -> u32 {
+    const { assert!(N.is_power_of_two()) };
+    let mut below = u64::from(length) - 1;
+    // SAFETY: an operation on one register.
+    unsafe {
+        core::arch::asm!(
+            "{below} &= {mask}",
+            below = inout(reg) below,
+            mask = const N - 1,
+            options(pure, nomem, nostack)
+        );
+    }
+    below as u32 + 1
+}
+
 /// Ticks since boot. The JIT makes a load of it, so it costs next to nothing, where the monotonic
 /// clock costs 27 ns and its coarse variant up to as much.
 #[inline(always)]
@@ -49,4 +73,19 @@ pub fn ticks() -> u64 {
 pub fn monotonic_ns() -> u64 {
     // SAFETY: the helper has no arguments.
     unsafe { bpf_ktime_get_ns() }
+}
+
+/// Reads kernel memory; zeroes where there is none.
+#[inline(always)]
+pub fn read_kernel<T: FromBytes>(address: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes exactly `size_of::<T>()` bytes, or zeroes them and fails.
+    unsafe {
+        bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            address as *const _,
+        );
+        value.assume_init()
+    }
 }

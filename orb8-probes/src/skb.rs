@@ -92,6 +92,13 @@ impl Skb {
         unsafe { (*self.0).__bindgen_anon_2.sk }
     }
 
+    /// Whether the packet passed or will pass a socket hook that is attached to `cgroup`, which is
+    /// `level` below the root; 0 stands for no such hook.
+    #[inline(always)]
+    pub fn passes_socket_hook(self, cgroup: u64, level: u32) -> bool {
+        cgroup != 0 && self.ancestor_cgroup_id(level) == cgroup && is_inet(self.socket())
+    }
+
     /// The linear part, for direct access.
     #[inline(always)]
     pub fn direct(self) -> Direct {
@@ -104,6 +111,15 @@ impl Skb {
     pub const fn loaded(self) -> Loaded {
         Loaded(self)
     }
+}
+
+/// Only these sockets' packets pass the socket hook: what a packet socket sends does not.
+#[inline(always)]
+fn is_inet(socket: *mut bpf_sock) -> bool {
+    const AF_INET: u32 = 2;
+    const AF_INET6: u32 = 10;
+    // SAFETY: null is checked first.
+    !socket.is_null() && matches!(unsafe { (*socket).family }, AF_INET | AF_INET6)
 }
 
 /// The linear part of a packet: cheap, but headers may lie outside it.

@@ -1,27 +1,42 @@
-//! How a flow reads in a table: one row here per column, from which tables, wide tables and docs
-//! derive.
+//! How flows, DNS exchanges and TCP connections read in a table: one row here per column, from which
+//! tables, wide tables and docs derive.
+//!
+//! A [`View`] is a table that some command prints; [`flow`], [`dns`] and [`tcp`] have theirs.
 
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 
 use jiff::tz::TimeZone;
 
-use crate::v1::{Flow, StreamEventsResponse};
-
 mod cells;
+pub mod dns;
+pub mod flow;
+pub mod tcp;
 #[cfg(test)]
 mod tests;
 
-pub use cells::{HOST, endpoint, owner, protocol};
+pub use cells::{HOST, owner};
+
+/// What a table is about.
+pub trait Subject: Debug + Sized + 'static {
+    /// What the cells of a row are made from.
+    type Row<'a>: Copy + Debug;
+
+    /// Whether a row matters less than others.
+    fn is_quiet(_: Self::Row<'_>) -> bool {
+        false
+    }
+}
 
 /// One column.
-#[derive(Debug)]
-pub struct Column {
-    /// The name, unique, as docs have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Column<S: Subject> {
+    /// The name, unique among its subject's, as docs have it.
     pub name: &'static str,
-    /// The header in a list of flows.
+    /// The header in a list.
     pub header: &'static str,
-    /// The header in a stream of events, where room is scarcer, and in a list without room.
-    pub short_header: &'static str,
+    /// The header in a stream, where room is scarcer, and in a list without room, where it is
+    /// another one.
+    pub short_header: Option<&'static str>,
     /// How wide it is.
     pub width: Width,
     /// How wide it usually is: what a stream, which does not know its rows yet, begins with.
@@ -32,12 +47,12 @@ pub struct Column {
     pub align: Align,
     /// Which column goes first where there is no room: the one with the largest number.
     pub priority: u8,
-    /// What it looks like.
-    pub tone: Tone,
+    /// What a cell looks like.
+    pub tone: for<'a> fn(S::Row<'a>) -> Tone,
     /// What it holds.
     pub doc: &'static str,
     /// The text of a cell, `None` where there is nothing to tell.
-    pub value: fn(&Row<'_>, &Format) -> Option<String>,
+    pub value: for<'a> fn(S::Row<'a>, &Format) -> Option<String>,
 }
 
 /// Columns of this priority and above go before another gets less than its comfort.
@@ -74,7 +89,7 @@ pub enum Align {
     Right,
 }
 
-/// What a column is to the eye. The colours are the terminal's affair.
+/// What a cell is to the eye. The colours are the terminal's affair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
     /// Most text.
@@ -83,17 +98,12 @@ pub enum Tone {
     Quiet,
     /// Whose traffic it is.
     Owner,
-    /// What happened.
-    Event,
-}
-
-/// What a cell is made from.
-#[derive(Clone, Copy, Debug)]
-pub struct Row<'a> {
-    /// The flow.
-    pub flow: &'a Flow,
-    /// The event that tells of it; `None` in a list of flows.
-    pub event: Option<&'a StreamEventsResponse>,
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Warn,
+    /// Wrong.
+    Bad,
 }
 
 /// Choices of the reader.
@@ -101,379 +111,130 @@ pub struct Row<'a> {
 pub struct Format {
     /// Print ports as numbers, even those with a name.
     pub numeric: bool,
+    /// Print the name by which an address was found instead of the address.
+    pub names: bool,
     /// Where the clock hangs.
     pub time_zone: TimeZone,
+    /// What it shows: Unix time in nanoseconds.
+    pub now_ns: u64,
 }
 
-/// Which columns are shown, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
-    /// A list of flows.
-    Flows,
-    /// The same with everything.
-    FlowsWide,
-    /// A stream of events.
-    Events,
-    /// The same with everything.
-    EventsWide,
+/// A table that a command prints.
+#[derive(Clone, Copy, Debug)]
+pub struct View<S: Subject> {
+    /// The command, without the program's name.
+    pub command: &'static str,
+    /// Its columns, in order.
+    pub columns: &'static [&'static Column<S>],
+    /// Its columns where all are wanted.
+    pub wide: &'static [&'static Column<S>],
+    /// Whether rows come one by one.
+    pub is_stream: bool,
 }
 
-impl View {
-    /// Every view.
-    pub const ALL: [Self; 4] = [Self::Flows, Self::FlowsWide, Self::Events, Self::EventsWide];
-
-    /// Returns the columns, in order.
-    #[must_use]
-    pub const fn columns(self) -> &'static [&'static Column] {
-        match self {
-            Self::Flows => FLOWS,
-            Self::FlowsWide => FLOWS_WIDE,
-            Self::Events => EVENTS,
-            Self::EventsWide => EVENTS_WIDE,
-        }
-    }
-
+impl<S: Subject> View<S> {
     /// Returns the header that a column has here.
     #[must_use]
-    pub const fn header(self, column: &Column) -> &'static str {
-        match self {
-            Self::Flows | Self::FlowsWide => column.header,
-            Self::Events | Self::EventsWide => column.short_header,
-        }
+    pub fn header(&self, column: &Column<S>) -> &'static str {
+        if self.is_stream { column.short_header() } else { column.header }
+    }
+
+    fn shows(&self, column: &Column<S>) -> bool {
+        self.wide.iter().any(|shown| shown.name == column.name)
     }
 }
 
-/// Renders the table of columns as Markdown.
+impl<S: Subject> Column<S> {
+    /// What most columns are: words of their own width, the first to go.
+    pub(crate) const WORDS: Self = Self {
+        name: "",
+        header: "",
+        short_header: None,
+        width: Width::Natural(0),
+        usual: 0,
+        comfort: 0,
+        align: Align::Left,
+        priority: 20,
+        tone: |_| Tone::Quiet,
+        doc: "",
+        value: |_, _| None,
+    };
+
+    /// Numbers, right-aligned.
+    pub(crate) const NUMBER: Self =
+        Self { align: Align::Right, tone: |_| Tone::Plain, ..Self::WORDS };
+
+    /// An end: an address is 15 characters at most, a port 5; usually they are fewer.
+    pub(crate) const END: Self = Self {
+        width: Width::Flexible(14, Cut::Middle),
+        usual: 16,
+        comfort: 20,
+        tone: |_| Tone::Plain,
+        ..Self::WORDS
+    };
+
+    /// Whose socket it is.
+    pub(crate) const OWNER: Self = Self {
+        name: "owner",
+        header: "NAMESPACE/POD",
+        short_header: Some("OWNER"),
+        width: Width::Flexible(14, Cut::End),
+        usual: 13,
+        priority: 0,
+        tone: |_| Tone::Owner,
+        ..Self::WORDS
+    };
+
+    /// When something happened.
+    pub(crate) const TIME: Self = Self {
+        name: "time",
+        header: "TIME",
+        width: Width::Flexible(8, Cut::Silent),
+        usual: 12,
+        priority: 4,
+        doc: "When it happened, local time; without milliseconds where there is no room.",
+        ..Self::WORDS
+    };
+
+    /// Returns the header where room is scarce.
+    #[must_use]
+    pub fn short_header(&self) -> &'static str {
+        self.short_header.unwrap_or(self.header)
+    }
+}
+
+/// Renders the columns of a subject's views as Markdown.
 #[must_use]
-pub fn markdown() -> String {
-    let mut text = String::from(
-        "| column | `flows` | `trace` | wide only | what it holds |\n|---|---|---|---|---|\n",
-    );
-    for column in TABLE {
-        let shown = |view: View| view.columns().iter().any(|shown| shown.name == column.name);
-        let header = |wide: View| {
-            if shown(wide) { format!("`{}`", wide.header(column)) } else { "–".to_owned() }
-        };
-        let narrow = shown(View::Flows) || shown(View::Events);
+pub fn markdown<S: Subject>(views: &[&View<S>]) -> String {
+    let mut text = String::from("| column |");
+    for view in views {
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} |",
-            column.name,
-            header(View::FlowsWide),
-            header(View::EventsWide),
-            if narrow { "" } else { "yes" },
-            column.doc,
-        );
+        let _ = write!(text, " `{}` |", view.command);
+    }
+    let _ =
+        writeln!(text, " wide only | what it holds |\n|---|{}---|---|", "---|".repeat(views.len()));
+    for column in all(views) {
+        let _ = write!(text, "| {} |", column.name);
+        for view in views {
+            let _ = match view.shows(column) {
+                true => write!(text, " `{}` |", view.header(column)),
+                false => write!(text, " – |"),
+            };
+        }
+        let narrow = views.iter().flat_map(|view| view.columns);
+        let wide_only = !narrow.into_iter().any(|shown| shown.name == column.name);
+        let _ = writeln!(text, " {} | {} |", if wide_only { "yes" } else { "" }, column.doc);
     }
     text
 }
 
-const FLOWS: &[&Column] =
-    &[&OWNER, &PROTOCOL, &SOURCE, &DESTINATION, &DIRECTION, &BYTES, &PACKETS, &RATE];
-
-const FLOWS_WIDE: &[&Column] = &[
-    &OWNER,
-    &PROTOCOL,
-    &SOURCE,
-    &DESTINATION,
-    &DIRECTION,
-    &BYTES,
-    &PACKETS,
-    &RATE,
-    &PACKET_RATE,
-    &INFO,
-    &FIRST_SEEN,
-    &LAST_SEEN,
-    &INTERFACE,
-    &HOOK,
-    &VLAN,
-    &CONTAINER,
-    &PEER,
-    &NODE,
-    &CGROUP,
-];
-
-const EVENTS: &[&Column] =
-    &[&TIME, &EVENT, &SOURCE, &DESTINATION, &PROTOCOL, &DIRECTION, &BYTES, &PACKETS, &OWNER];
-
-const EVENTS_WIDE: &[&Column] = &[
-    &TIME,
-    &EVENT,
-    &SOURCE,
-    &DESTINATION,
-    &PROTOCOL,
-    &DIRECTION,
-    &BYTES,
-    &PACKETS,
-    &TOTAL,
-    &RATE,
-    &INFO,
-    &INTERFACE,
-    &HOOK,
-    &VLAN,
-    &OWNER,
-    &CONTAINER,
-    &PEER,
-    &NODE,
-    &CGROUP,
-];
-
-/// Every column, for docs.
-pub const TABLE: &[&Column] = &[
-    &TIME,
-    &EVENT,
-    &OWNER,
-    &PROTOCOL,
-    &SOURCE,
-    &DESTINATION,
-    &DIRECTION,
-    &BYTES,
-    &PACKETS,
-    &RATE,
-    &PACKET_RATE,
-    &TOTAL,
-    &INFO,
-    &FIRST_SEEN,
-    &LAST_SEEN,
-    &INTERFACE,
-    &HOOK,
-    &VLAN,
-    &CONTAINER,
-    &PEER,
-    &NODE,
-    &CGROUP,
-];
-
-/// What most columns are: words of their own width, the first to go.
-const WORDS: Column = Column {
-    name: "",
-    header: "",
-    short_header: "",
-    width: Width::Natural(0),
-    usual: 0,
-    comfort: 0,
-    align: Align::Left,
-    priority: 20,
-    tone: Tone::Quiet,
-    doc: "",
-    value: |_, _| None,
-};
-
-/// An end of the flow: an address is 15 characters at most, a port 5; usually they are fewer.
-const END: Column = Column {
-    width: Width::Flexible(14, Cut::Middle),
-    usual: 16,
-    comfort: 20,
-    tone: Tone::Plain,
-    ..WORDS
-};
-
-/// Numbers, right-aligned.
-const NUMBER: Column = Column { align: Align::Right, tone: Tone::Plain, ..WORDS };
-
-const TIME: Column = Column {
-    name: "time",
-    header: "TIME",
-    short_header: "TIME",
-    width: Width::Flexible(8, Cut::Silent),
-    usual: 12,
-    priority: 4,
-    doc: "When it happened, local time; without milliseconds where there is no room.",
-    value: cells::time,
-    ..WORDS
-};
-const EVENT: Column = Column {
-    name: "event",
-    header: "EVENT",
-    short_header: "EVENT",
-    width: Width::Natural(6),
-    priority: 3,
-    tone: Tone::Event,
-    doc: "`new`, `update`, or how the flow ended: `closed`, `reset`, `idle` or `evicted`; with `--event closing` also `fin` or `rst`, as soon as one is seen.",
-    value: cells::event,
-    ..WORDS
-};
-const OWNER: Column = Column {
-    name: "owner",
-    header: "NAMESPACE/POD",
-    short_header: "OWNER",
-    width: Width::Flexible(16, Cut::End),
-    usual: 13,
-    priority: 0,
-    tone: Tone::Owner,
-    doc: "Whose socket it is: pod, else container, systemd unit, process or cgroup; `host` for the root cgroup.",
-    value: cells::owner_cell,
-    ..WORDS
-};
-const PROTOCOL: Column = Column {
-    name: "protocol",
-    header: "PROTOCOL",
-    short_header: "PROTO",
-    width: Width::Flexible(6, Cut::Words),
-    usual: 6,
-    priority: 6,
-    tone: Tone::Plain,
-    doc: "TCP, UDP, SCTP or another IP protocol; ICMP and ICMPv6 with the message where there is room.",
-    value: cells::protocol_cell,
-    ..WORDS
-};
-const SOURCE: Column = Column {
-    name: "source",
-    header: "SOURCE",
-    short_header: "SOURCE",
-    priority: 2,
-    doc: "Address and port of the sender.",
-    value: cells::source,
-    ..END
-};
-const DESTINATION: Column = Column {
-    name: "destination",
-    header: "DESTINATION",
-    short_header: "DESTINATION",
-    priority: 1,
-    doc: "Address and port of the receiver.",
-    value: cells::destination,
-    ..END
-};
-const DIRECTION: Column = Column {
-    name: "direction",
-    header: "DIR",
-    short_header: "DIR",
-    width: Width::Natural(7),
-    priority: 8,
-    doc: "`egress` where the local end sends, `ingress` where it receives.",
-    value: cells::direction,
-    ..WORDS
-};
-const BYTES: Column = Column {
-    name: "bytes",
-    header: "BYTES",
-    short_header: "BYTES",
-    width: Width::Natural(6),
-    priority: 5,
-    doc: "IP bytes, powers of 1000. An `update` has what it adds, a `fin` or `rst` nothing, everything else the total.",
-    value: cells::bytes,
-    ..NUMBER
-};
-const PACKETS: Column = Column {
-    name: "packets",
-    header: "PACKETS",
-    short_header: "PACKETS",
-    priority: 9,
-    doc: "Packets as on the wire, powers of 1000 from 100,000. An `update` has what it adds, a `fin` or `rst` nothing, everything else the total.",
-    value: cells::packets,
-    ..NUMBER
-};
-const RATE: Column = Column {
-    name: "rate",
-    header: "RATE",
-    short_header: "RATE",
-    width: Width::Natural(8),
-    priority: 7,
-    doc: "Bytes per second over the agent's last interval.",
-    value: cells::rate,
-    ..NUMBER
-};
-const PACKET_RATE: Column = Column {
-    name: "packet_rate",
-    header: "PACKETS/S",
-    short_header: "PACKETS/S",
-    doc: "Packets per second over the agent's last interval.",
-    value: cells::packet_rate,
-    ..NUMBER
-};
-const TOTAL: Column = Column {
-    name: "total",
-    header: "TOTAL",
-    short_header: "TOTAL",
-    width: Width::Natural(6),
-    doc: "IP bytes of the flow so far.",
-    value: cells::total,
-    ..NUMBER
-};
-const INFO: Column = Column {
-    name: "info",
-    header: "INFO",
-    short_header: "INFO",
-    width: Width::Natural(6),
-    doc: "TCP flags seen (S A P F R U E C), the ICMP type and code, or `fragment`.",
-    value: cells::info,
-    ..WORDS
-};
-const FIRST_SEEN: Column = Column {
-    name: "first_seen",
-    header: "FIRST SEEN",
-    short_header: "FIRST SEEN",
-    width: Width::Natural(12),
-    doc: "Time of the first packet, local time.",
-    value: cells::first_seen,
-    ..WORDS
-};
-const LAST_SEEN: Column = Column {
-    name: "last_seen",
-    header: "LAST SEEN",
-    short_header: "LAST SEEN",
-    width: Width::Natural(12),
-    doc: "Time of the last packet, local time.",
-    value: cells::last_seen,
-    ..WORDS
-};
-const INTERFACE: Column = Column {
-    name: "interface",
-    header: "INTERFACE",
-    short_header: "INTERFACE",
-    doc: "Interface as last seen.",
-    value: cells::interface,
-    ..WORDS
-};
-const HOOK: Column = Column {
-    name: "hook",
-    header: "HOOK",
-    short_header: "HOOK",
-    width: Width::Natural(6),
-    doc: "Where it was counted: `socket` or `interface`.",
-    value: cells::hook,
-    ..WORDS
-};
-const VLAN: Column = Column {
-    name: "vlan",
-    header: "VLAN",
-    short_header: "VLAN",
-    doc: "VLAN id; outermost and innermost where there are two.",
-    value: cells::vlan,
-    ..WORDS
-};
-const CONTAINER: Column = Column {
-    name: "container",
-    header: "CONTAINER",
-    short_header: "CONTAINER",
-    width: Width::Natural(12),
-    doc: "Container of the owner.",
-    value: cells::container,
-    ..WORDS
-};
-const PEER: Column = Column {
-    name: "peer",
-    header: "PEER",
-    short_header: "PEER",
-    doc: "Whose the other end is, where it is known.",
-    value: cells::peer,
-    ..WORDS
-};
-const NODE: Column = Column {
-    name: "node",
-    header: "NODE",
-    short_header: "NODE",
-    doc: "The node that counted it.",
-    value: cells::node,
-    ..WORDS
-};
-const CGROUP: Column = Column {
-    name: "cgroup",
-    header: "CGROUP",
-    short_header: "CGROUP",
-    doc: "The owner's cgroup, below the root.",
-    value: cells::cgroup,
-    ..WORDS
-};
+/// Returns every column of some views once, in the order in which they come up.
+pub(crate) fn all<S: Subject>(views: &[&View<S>]) -> Vec<&'static Column<S>> {
+    let mut columns: Vec<&Column<S>> = Vec::new();
+    for column in views.iter().flat_map(|view| view.wide) {
+        if !columns.iter().any(|known| known.name == column.name) {
+            columns.push(column);
+        }
+    }
+    columns
+}

@@ -7,14 +7,21 @@
 //! ```
 //!
 //! A name matches exactly, or as a prefix with a trailing `*`. Compiling reports a value that cannot
-//! match anything; matching allocates nothing.
+//! match anything; matching allocates nothing. [`DnsMatcher`] and [`TcpMatcher`] do the same for
+//! their signals: each of their filters has a flow filter inside.
 
 use std::net::IpAddr;
 
 use self::rule::Rule;
 use crate::v1::{Direction, FlowFilter, Protocol};
 
+pub use self::dns::{DnsFields, DnsMatcher};
+pub use self::tcp::{TcpFields, TcpMatcher};
+
+mod dns;
+mod glob;
 mod rule;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
@@ -69,7 +76,7 @@ pub trait FlowFields {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct FilterError {
-    /// The field's name in [`FlowFilter`].
+    /// The field's name in its message.
     pub field: &'static str,
     /// What is wrong with it.
     pub problem: Problem,
@@ -97,14 +104,20 @@ pub enum Problem {
     /// An IP version that does not exist.
     #[error("{0} is neither 4 nor 6")]
     NotAnIpVersion(u32),
+    /// Neither the name nor the number of a response code.
+    #[error("`{0}` is not a response code like NXDOMAIN, or 0 to 4095")]
+    NotAnRcode(String),
+    /// Neither the name nor the number of a record type.
+    #[error("`{0}` is not a record type like AAAA, or 0 to 65535")]
+    NotAType(String),
+    /// A field that exists for what is streamed, but not for what is queried.
+    #[error("{0} have no such thing; it filters streams only")]
+    StreamsOnly(&'static str),
 }
 
 /// Compiled include and exclude filters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Matcher {
-    include: Vec<Rule>,
-    exclude: Vec<Rule>,
-}
+pub struct Matcher(Rules<Rule>);
 
 impl Matcher {
     /// Compiles filters.
@@ -113,20 +126,50 @@ impl Matcher {
     ///
     /// The first value that cannot be understood.
     pub fn new(include: &[FlowFilter], exclude: &[FlowFilter]) -> Result<Self, FilterError> {
-        let compile =
-            |filters: &[FlowFilter]| filters.iter().map(Rule::new).collect::<Result<Vec<_>, _>>();
-        Ok(Self { include: compile(include)?, exclude: compile(exclude)? })
+        Rules::new(include, exclude, Rule::new).map(Self)
     }
 
     /// Whether the flow is wanted.
     pub fn matches(&self, flow: &(impl FlowFields + ?Sized)) -> bool {
-        let included = self.include.is_empty() || self.include.iter().any(|r| r.matches(flow));
-        included && !self.exclude.iter().any(|rule| rule.matches(flow))
+        self.0.want(|rule| rule.matches(flow))
     }
 
-    /// Whether every flow is wanted, so that matching can be left out.
+    /// Whether it wants every flow.
     #[must_use]
     pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What every matcher is: rules of which one must match, and rules of which none may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rules<R> {
+    include: Vec<R>,
+    exclude: Vec<R>,
+}
+
+impl<R> Default for Rules<R> {
+    fn default() -> Self {
+        Self { include: Vec::new(), exclude: Vec::new() }
+    }
+}
+
+impl<R> Rules<R> {
+    fn new<F>(
+        include: &[F],
+        exclude: &[F],
+        compile: impl Fn(&F) -> Result<R, FilterError>,
+    ) -> Result<Self, FilterError> {
+        let compile = |filters: &[F]| filters.iter().map(&compile).collect::<Result<Vec<_>, _>>();
+        Ok(Self { include: compile(include)?, exclude: compile(exclude)? })
+    }
+
+    fn want(&self, matches: impl Fn(&R) -> bool) -> bool {
+        (self.include.is_empty() || self.include.iter().any(&matches))
+            && !self.exclude.iter().any(&matches)
+    }
+
+    fn is_empty(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty()
     }
 }

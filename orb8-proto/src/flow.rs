@@ -5,15 +5,46 @@ use std::net::IpAddr;
 use crate::filter::{End, FlowFields};
 use crate::v1::{Direction, Endpoint, Flow, LocalEnd, Protocol, Workload};
 
+/// The parts of [`FlowFields`] that read an end's [`Workload`].
+macro_rules! owner_fields {
+    () => {
+        fn namespace(&self, end: End) -> Option<&str> {
+            present(&self.workload(end)?.namespace)
+        }
+
+        fn pod(&self, end: End) -> Option<&str> {
+            present(&self.workload(end)?.pod)
+        }
+
+        fn container(&self, end: End) -> Option<&str> {
+            present(&self.workload(end)?.container)
+        }
+
+        fn container_id(&self, end: End) -> Option<&str> {
+            present(&self.workload(end)?.container_id)
+        }
+
+        fn unit(&self, end: End) -> Option<&str> {
+            present(&self.workload(end)?.unit)
+        }
+    };
+}
+
+pub(crate) use owner_fields;
+
 impl Endpoint {
     /// Returns the address, `None` where `ip` is not 4 or 16 bytes. A mapped IPv4 address is IPv4.
     #[must_use]
     pub fn addr(&self) -> Option<IpAddr> {
-        let ip = self.ip.as_slice();
-        let v4 = <[u8; 4]>::try_from(ip).map(IpAddr::from);
-        let v6 = || <[u8; 16]>::try_from(ip).map(IpAddr::from);
-        v4.or_else(|_| v6()).ok().map(|addr| addr.to_canonical())
+        addr(&self.ip)
     }
+}
+
+/// Reads 4 or 16 bytes. A mapped IPv4 address is IPv4.
+pub(crate) fn addr(ip: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(ip).map(IpAddr::from);
+    let v6 = || <[u8; 16]>::try_from(ip).map(IpAddr::from);
+    v4.or_else(|_| v6()).ok().map(|addr| addr.to_canonical())
 }
 
 impl Flow {
@@ -72,25 +103,7 @@ impl FlowFields for Flow {
         self.has_ports().then(|| u16::try_from(port).ok()).flatten()
     }
 
-    fn namespace(&self, end: End) -> Option<&str> {
-        present(&self.workload(end)?.namespace)
-    }
-
-    fn pod(&self, end: End) -> Option<&str> {
-        present(&self.workload(end)?.pod)
-    }
-
-    fn container(&self, end: End) -> Option<&str> {
-        present(&self.workload(end)?.container)
-    }
-
-    fn container_id(&self, end: End) -> Option<&str> {
-        present(&self.workload(end)?.container_id)
-    }
-
-    fn unit(&self, end: End) -> Option<&str> {
-        present(&self.workload(end)?.unit)
-    }
+    owner_fields! {}
 
     fn protocol(&self) -> Protocol {
         Flow::protocol(self)

@@ -3,8 +3,8 @@
 //! ```text
 //! proto/orb8/v1/*.proto ──(cargo xtask codegen)──▶ src/generated/ ──▶ v1
 //!                                                                     ▲
-//!                filter (who wants which flow) ───────────────────────┤
-//!                columns, icmp, ports, units (how a flow reads) ────────────┘
+//!                filter (who wants what) ─────────────────────────────┤
+//!                columns, dns, icmp, ports, units (how things read) ──┘
 //! ```
 //!
 //! Start with [`v1`]: the messages, the client and the server. The generated code is checked in, so
@@ -12,10 +12,13 @@
 #![forbid(unsafe_code)]
 
 pub mod columns;
+pub mod dns;
 pub mod filter;
 mod flow;
+pub mod histogram;
 pub mod icmp;
 pub mod ports;
+pub mod tcp;
 pub mod units;
 mod words;
 
@@ -24,6 +27,7 @@ mod words;
     missing_docs,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
     reason = "generated; the comments of the .proto files are its docs"
 )]
 pub mod v1 {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 const DECIMAL: [&str; 7] = ["B", "KB", "MB", "GB", "TB", "PB", "EB"];
 const COUNTS: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
+const TIMES: [&str; 7] = ["ns", "µs", "ms", "s", "ks", "Ms", "Gs"];
 const BINARY: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 /// Formats traffic in powers of 1000, at most six characters: `544B`, `1.4KB`, `123MB`.
@@ -66,6 +67,32 @@ pub fn duration(duration: Duration) -> String {
         3600..86_400 => format!("{hours}h {}m", minutes % 60),
         _ => format!("{days}d {}h", hours % 24),
     }
+}
+
+/// Formats how long something took, at most six characters below a minute: `850ns`, `12.3µs`,
+/// `1.2ms`, `5.0s`, `1m 4s`.
+#[must_use]
+pub fn latency(ns: u64) -> String {
+    match ns {
+        // Rounded, it is a minute.
+        59_950_000_000.. => duration(Duration::from_millis(ns.saturating_add(500_000) / 1_000_000)),
+        999_500_000.. => format!(
+            "{}.{}s",
+            (ns + 50_000_000) / 1_000_000_000,
+            (ns + 50_000_000) / 100_000_000 % 10
+        ),
+        _ => {
+            let (value, unit) = scale(ns, 1000, &TIMES);
+            format!("{value}{unit}")
+        }
+    }
+}
+
+/// Formats a part of a whole: `0%`, `<1%`, `12%`. `None` of nothing.
+#[must_use]
+pub fn share(part: u64, whole: u64) -> Option<String> {
+    let percent = (u128::from(part) * 100).checked_div(whole.into())?;
+    Some(if percent == 0 && part > 0 { "<1%".to_owned() } else { format!("{percent}%") })
 }
 
 /// Returns about three significant digits, rounded, and the unit.
@@ -151,6 +178,33 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(duration(value), text);
         }
+    }
+
+    #[test]
+    fn latencies_keep_three_digits() {
+        let cases = [
+            (0, "0ns"),
+            (850, "850ns"),
+            (1_234, "1.2µs"),
+            (123_456, "123µs"),
+            (999_499_999, "999ms"),
+            (999_500_000, "1.0s"),
+            (5_000_123_456, "5.0s"),
+            (59_949_999_999, "59.9s"),
+            (59_950_000_000, "59.9s"),
+            (60_000_000_000, "1m 0s"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(latency(value), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn few_are_not_none() {
+        assert_eq!(share(1, 1000).as_deref(), Some("<1%"));
+        assert_eq!(share(0, 1000).as_deref(), Some("0%"));
+        assert_eq!(share(1, 8).as_deref(), Some("12%"));
+        assert_eq!(share(0, 0), None);
     }
 
     proptest::proptest! {

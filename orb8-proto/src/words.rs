@@ -1,8 +1,9 @@
 //! The words that the API's enums are typed and printed as.
 
 use crate::v1::{
-    Attribution, CheckState, Direction, EndReason, EventKind, Health, Hook, LocalEnd, LostSource,
-    Protocol, Runtime, SortBy, SourceState,
+    Attribution, CheckState, Direction, DnsOutcome, DnsSide, DnsSortBy, EndReason, EventKind,
+    Health, Hook, LocalEnd, LostSource, Protocol, ResetBy, Runtime, SortBy, SourceState,
+    TcpEventKind, TcpRole, TcpSortBy, TcpState,
 };
 
 macro_rules! words {
@@ -57,6 +58,55 @@ words! {
         Rate => "rate",
         LastSeen => "last-seen",
         FirstSeen => "first-seen",
+    }
+    DnsSide { Client => "client", Server => "server", Transit => "transit" }
+    DnsOutcome {
+        Answered => "answered",
+        Timeout => "timeout",
+        Unasked => "unasked",
+        Malformed => "malformed",
+    }
+    DnsSortBy {
+        Queries => "queries",
+        Errors => "errors",
+        Timeouts => "timeouts",
+        Latency => "latency",
+        LastSeen => "last-seen",
+    }
+    TcpEventKind {
+        Connect => "connect",
+        Accept => "accept",
+        Fail => "fail",
+        Close => "close",
+        Retransmit => "retransmit",
+        Reset => "reset",
+        Drop => "drop",
+        Overflow => "overflow",
+        State => "state",
+    }
+    TcpRole { Client => "client", Server => "server", Listener => "listener" }
+    // As `ss` filters by them.
+    TcpState {
+        Established => "established",
+        SynSent => "syn-sent",
+        SynRecv => "syn-recv",
+        FinWait1 => "fin-wait-1",
+        FinWait2 => "fin-wait-2",
+        TimeWait => "time-wait",
+        Close => "closed",
+        CloseWait => "close-wait",
+        LastAck => "last-ack",
+        Listen => "listening",
+        Closing => "closing",
+        NewSynRecv => "new-syn-recv",
+    }
+    ResetBy { Local => "local", Remote => "remote" }
+    TcpSortBy {
+        Retransmits => "retransmits",
+        Rtt => "rtt",
+        Handshake => "handshake",
+        Bytes => "bytes",
+        Opened => "opened",
     }
     Health { Ok => "ok", Degraded => "degraded" }
     SourceState { Running => "running", Skipped => "skipped" }

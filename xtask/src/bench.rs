@@ -2,7 +2,7 @@
 //! all, an empty program and one ring event per packet.
 //!
 //! ```text
-//! Plan ─▶ Lab (namespaces, cgroups) ─▶ cost │ rate │ footprint │ latency ─▶ report
+//! Plan ─▶ Lab (namespaces, cgroups) ─▶ cost │ rate │ footprint │ latency │ signals ─▶ report
 //!                                        programs, agent ◀─▶ workload (worker processes)
 //! ```
 //!
@@ -31,6 +31,8 @@ mod rate;
 mod reference;
 #[cfg(feature = "bench")]
 mod report;
+#[cfg(feature = "bench")]
+mod signals;
 #[cfg(feature = "bench")]
 mod stats;
 #[cfg(feature = "bench")]
@@ -62,7 +64,7 @@ pub(crate) struct Args {
     print: bool,
 }
 
-/// A part of the benchmark, with a table of its own.
+/// A part of the benchmark, with tables of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Part {
     /// Nanoseconds per run of a program
@@ -73,6 +75,8 @@ pub(crate) enum Part {
     Footprint,
     /// Time from a new flow to a subscriber
     Latency,
+    /// What DNS and TCP health add
+    Signals,
 }
 
 #[cfg(not(feature = "bench"))]

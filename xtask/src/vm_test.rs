@@ -22,8 +22,16 @@ const KERNELS: [&str; 4] = [
 
 /// Programs that the tests call, and the Debian packages that have them. The guest's own shell
 /// would run its own reduced `ip`, so the host's comes along too.
-const TOOLS: [(&str, &str); 4] =
-    [("ip", "iproute2"), ("tc", "iproute2"), ("ping", "iputils-ping"), ("sh", "dash")];
+const TOOLS: [(&str, &str); 8] = [
+    ("ip", "iproute2"),
+    ("tc", "iproute2"),
+    ("ss", "iproute2"),
+    ("ping", "iputils-ping"),
+    ("sh", "dash"),
+    ("dig", "bind9-dnsutils"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("nft", "nftables"),
+];
 
 /// An emulated machine is ten to twenty times slower than this one.
 const SLOW: [(&str, &str); 2] = [("ORB8_TEST_SCALE", "0.1"), ("ORB8_TEST_LATENCY_MS", "500")];

@@ -1,32 +1,55 @@
-//! Flow filters: any client may send any protobuf.
+//! Filters: any client may send any protobuf.
 //!
-//! An input is the length of an encoded `FlowFilter` (a byte), the filter, and an encoded `Flow`.
+//! An input is the length of an encoded filter (a byte), the filter, and what it is applied to,
+//! encoded. Each is read as every signal's.
 
-use orb8_proto::filter::Matcher;
-use orb8_proto::v1::{Endpoint, Flow, FlowFilter, Interface, Workload};
+use std::fmt::Debug;
+
+use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, TcpMatcher};
+use orb8_proto::v1::{
+    DnsExchange, DnsFilter, Endpoint, Flow, FlowFilter, Interface, TcpEvent, TcpEventKind,
+    TcpFilter, Workload,
+};
 use prost::Message;
 
-/// Compiles a filter and applies it to a flow.
+/// Compiles filters and applies them.
 pub fn run(data: &[u8]) {
     let Some((&len, rest)) = data.split_first() else {
         return;
     };
-    let (filter, flow) = rest.split_at(rest.len().min(len.into()));
-    let Ok(filter) = FlowFilter::decode(filter) else {
+    let (filter, of) = rest.split_at(rest.len().min(len.into()));
+    // What comes from a newer peer may have anything in it.
+    let flow = Flow::decode(of).unwrap_or_else(|_| seed_flow());
+    check(filter, Matcher::new, |matcher| matcher.matches(&flow));
+    let exchange = DnsExchange::decode(of).unwrap_or_default();
+    check(filter, DnsMatcher::new, |matcher| matcher.matches(&exchange));
+    let mut event = TcpEvent::decode(of).unwrap_or_default();
+    if event.kind() == TcpEventKind::State {
+        // Told to those who ask for it only: leaving something else out is not asking.
+        event.kind = TcpEventKind::Close.into();
+    }
+    check(filter, TcpMatcher::new, |matcher| matcher.matches(&event));
+}
+
+/// Whether a filter, where it compiles, is consistent.
+fn check<F: Message + Default + Clone + Debug, M>(
+    bytes: &[u8],
+    compile: impl Fn(&[F], &[F]) -> Result<M, FilterError>,
+    matches: impl Fn(&M) -> bool,
+) {
+    let Ok(filter) = F::decode(bytes) else {
         return;
     };
-    // A flow from a newer peer may have anything in it.
-    let flow = Flow::decode(flow).unwrap_or_else(|_| seed_flow());
     let filters = std::slice::from_ref(&filter);
-    let Ok(include) = Matcher::new(filters, &[]) else {
+    let Ok(include) = compile(filters, &[]) else {
         return;
     };
-    let exclude = Matcher::new(&[], filters).expect("a filter includes and excludes alike");
-    assert_ne!(include.matches(&flow), exclude.matches(&flow), "{filter:?} over {flow:?}");
-    let both = Matcher::new(filters, filters).expect("a filter includes and excludes alike");
-    assert!(!both.matches(&flow), "excluded, and yet matched: {filter:?} over {flow:?}");
-    let twice = Matcher::new(&[filter.clone(), filter], &[]).expect("compiled before");
-    assert_eq!(include.matches(&flow), twice.matches(&flow), "a filter twice is the filter");
+    let exclude = compile(&[], filters).expect("a filter includes and excludes alike");
+    assert_ne!(matches(&include), matches(&exclude), "{filter:?}");
+    let both = compile(filters, filters).expect("a filter includes and excludes alike");
+    assert!(!matches(&both), "excluded, and yet matched: {filter:?}");
+    let twice = compile(&[filter.clone(), filter], &[]).expect("compiled before");
+    assert_eq!(matches(&include), matches(&twice), "a filter twice is the filter");
 }
 
 /// Filters of every kind of field, each with a flow that has every field.
@@ -42,14 +65,45 @@ pub fn seeds() -> Vec<Vec<u8>> {
         FlowFilter { protocol: vec![1, 6], direction: vec![2], ..Default::default() },
         FlowFilter { destination_ip: text(&["10.2.0.7"]), ..Default::default() },
     ];
-    let flow = seed_flow().encode_to_vec();
-    let seed = |filter: FlowFilter| {
-        let mut bytes = filter.encode_to_vec();
-        bytes.insert(0, bytes.len() as u8);
-        bytes.extend(&flow);
-        bytes
+    let flow = seed_flow();
+    let seed = |filter: FlowFilter| pair(&filter, &flow);
+    filters.into_iter().map(seed).chain([seed_dns(), seed_tcp()]).collect()
+}
+
+fn seed_dns() -> Vec<u8> {
+    let filter = DnsFilter {
+        name: vec!["*.svc".into(), "a*b*.example".into()],
+        rcode: vec!["NXDOMAIN".into(), "5".into()],
+        query_type: vec!["AAAA".into()],
+        min_latency_ns: Some(1),
+        ..Default::default()
     };
-    filters.into_iter().map(seed).collect()
+    let exchange = DnsExchange {
+        name: "web.ml.svc.cluster.local".into(),
+        query_type: 28,
+        outcome: 1,
+        rcode: Some(3),
+        latency_ns: 5,
+        ..Default::default()
+    };
+    pair(&filter, &exchange)
+}
+
+fn seed_tcp() -> Vec<u8> {
+    let filter = TcpFilter {
+        kind: vec![TcpEventKind::Drop.into()],
+        reason: vec!["NO_*".into()],
+        ..Default::default()
+    };
+    let kind = TcpEventKind::Drop.into();
+    pair(&filter, &TcpEvent { kind, reason: "NO_SOCKET".into(), ..Default::default() })
+}
+
+fn pair(filter: &impl Message, of: &impl Message) -> Vec<u8> {
+    let mut bytes = filter.encode_to_vec();
+    bytes.insert(0, bytes.len() as u8);
+    bytes.extend(of.encode_to_vec());
+    bytes
 }
 
 fn seed_flow() -> Flow {
@@ -61,7 +115,7 @@ fn seed_flow() -> Flow {
         unit: "cart.service".into(),
         ..Default::default()
     };
-    let end = |ip: &[u8], port, workload| Endpoint { ip: ip.to_vec(), port, workload };
+    let end = |ip: &[u8], port, workload| Endpoint { ip: ip.to_vec(), port, workload, dns: None };
     Flow {
         source: Some(end(&[10, 1, 0, 9], 40000, Some(workload))),
         destination: Some(end(&[10, 2, 0, 7], 8080, None)),

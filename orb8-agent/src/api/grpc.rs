@@ -3,22 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use orb8_proto::filter::{FilterError, Matcher};
 use orb8_proto::v1;
 use orb8_proto::v1::orbit_agent_service_server::OrbitAgentService;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, Converter};
-use super::stream::{EventStream, Past, Selection};
+use super::requests;
+use super::stream::{DnsSelection, EventStream, FlowSelection, Selection, Span, TcpSelection};
 use crate::cost::OwnCost;
-use crate::event::UnixNanos;
-use crate::pipeline::{Accounting, PipelineTotals, SharedPipeline, lock};
-use crate::status::{Check, CheckState, EngineStatus, SourceState, StatusBoard};
-use crate::store::{Query, SortKey};
-
-/// Flows returned when a query does not say how many.
-const DEFAULT_LIMIT: usize = 100;
+use crate::pipeline::{Accounting, PipelineTotals, SharedPipeline, Subscription, lock};
+use crate::status::{Check, CheckState, EngineStatus, SourceState, SourceStatus, StatusBoard};
 
 /// The service.
 #[derive(Debug)]
@@ -45,6 +40,22 @@ impl Agent {
         Converter::new(Arc::clone(&self.node_name), &self.board)
     }
 
+    fn stream<S: Selection>(
+        &self,
+        selection: S,
+        span: Span,
+        subscription: Subscription<S::Event>,
+    ) -> Response<EventStream<S>> {
+        Response::new(EventStream::new(
+            selection,
+            span,
+            subscription,
+            self.converter(),
+            self.board.clone(),
+            self.shutdown.clone(),
+        ))
+    }
+
     fn status(&self) -> v1::GetStatusResponse {
         // Exhaustive: what the engine knows, the answer tells.
         let EngineStatus {
@@ -57,6 +68,8 @@ impl Agent {
             rings,
             map_bytes,
             bpf_run,
+            dns,
+            tcp,
         } = self.board.read();
         let (totals, problem) = {
             let pipeline = lock(&self.pipeline);
@@ -70,19 +83,20 @@ impl Agent {
         });
         let PipelineTotals { events, flows, workloads, pods, subscribers, .. } = totals;
         let accounting = Accounting::new(&kernel_counters, &totals);
+        let dropped = accounting.lost_moments + dns.lost + tcp.lost;
         v1::GetStatusResponse {
             node_name: self.node_name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            health: health(&sources, &accounting).into(),
+            health: health(&sources, dropped, &accounting).into(),
             uptime_ns: u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
             active_flows: flows,
             events_processed: events,
-            events_dropped: accounting.lost_moments,
+            events_dropped: dropped,
             accounting: Some(convert::accounting(&accounting)),
             sources: sources.iter().map(convert::source).collect(),
             attachment: attachment.as_ref().map(convert::attachment),
             checks: checks.iter().chain(&owners).map(convert::check).collect(),
-            cost: Some(convert::cost(OwnCost::read(), map_bytes, bpf_run)),
+            cost: Some(convert::cost(OwnCost::read(), map_bytes.total(), bpf_run.total())),
             kernel,
             rings: rings.iter().map(convert::ring).collect(),
             subscribers: u32::try_from(subscribers).unwrap_or(u32::MAX),
@@ -94,13 +108,15 @@ impl Agent {
 
 #[tonic::async_trait]
 impl OrbitAgentService for Agent {
-    type StreamEventsStream = EventStream;
+    type StreamEventsStream = EventStream<FlowSelection>;
+    type StreamDnsStream = EventStream<DnsSelection>;
+    type StreamTcpStream = EventStream<TcpSelection>;
 
     async fn query_flows(
         &self,
         request: Request<v1::QueryFlowsRequest>,
     ) -> Result<Response<v1::QueryFlowsResponse>, Status> {
-        let query = query(&request.into_inner())?;
+        let query = requests::flows(&request.into_inner())?;
         let converter = self.converter();
         let (page, totals) = {
             let pipeline = lock(&self.pipeline);
@@ -117,16 +133,58 @@ impl OrbitAgentService for Agent {
     async fn stream_events(
         &self,
         request: Request<v1::StreamEventsRequest>,
-    ) -> Result<Response<EventStream>, Status> {
-        let selection = selection(&request.into_inner())?;
+    ) -> Result<Response<Self::StreamEventsStream>, Status> {
+        let (selection, span) = requests::flow_events(&request.into_inner())?;
         let subscription = lock(&self.pipeline).subscribe();
-        Ok(Response::new(EventStream::new(
-            selection,
-            subscription,
-            self.converter(),
-            self.board.clone(),
-            self.shutdown.clone(),
-        )))
+        Ok(self.stream(selection, span, subscription))
+    }
+
+    async fn query_dns(
+        &self,
+        request: Request<v1::QueryDnsRequest>,
+    ) -> Result<Response<v1::QueryDnsResponse>, Status> {
+        let query = requests::dns(&request.into_inner())?;
+        let page = lock(&self.pipeline).query_dns(&query);
+        Ok(Response::new(v1::QueryDnsResponse {
+            summaries: page.rows.iter().map(convert::dns_summary).collect(),
+            total_matched: page.total,
+            totals: Some(convert::dns_totals(&page.totals, &self.board.read().dns)),
+        }))
+    }
+
+    async fn stream_dns(
+        &self,
+        request: Request<v1::StreamDnsRequest>,
+    ) -> Result<Response<Self::StreamDnsStream>, Status> {
+        let (selection, span) = requests::dns_events(&request.into_inner())?;
+        let subscription = lock(&self.pipeline).subscribe_dns();
+        Ok(self.stream(selection, span, subscription))
+    }
+
+    async fn query_tcp(
+        &self,
+        request: Request<v1::QueryTcpRequest>,
+    ) -> Result<Response<v1::QueryTcpResponse>, Status> {
+        let query = requests::tcp(&request.into_inner())?;
+        let converter = self.converter();
+        let (page, totals) = {
+            let pipeline = lock(&self.pipeline);
+            (pipeline.query_tcp(&query), pipeline.tcp_totals())
+        };
+        Ok(Response::new(v1::QueryTcpResponse {
+            connections: page.rows.iter().map(|row| converter.connection(row)).collect(),
+            total_matched: page.total,
+            totals: Some(convert::tcp_totals(&totals, &self.board.read().tcp)),
+        }))
+    }
+
+    async fn stream_tcp(
+        &self,
+        request: Request<v1::StreamTcpRequest>,
+    ) -> Result<Response<Self::StreamTcpStream>, Status> {
+        let (selection, span) = requests::tcp_events(&request.into_inner())?;
+        let subscription = lock(&self.pipeline).subscribe_tcp();
+        Ok(self.stream(selection, span, subscription))
     }
 
     async fn get_status(
@@ -137,57 +195,10 @@ impl OrbitAgentService for Agent {
     }
 }
 
-fn query(request: &v1::QueryFlowsRequest) -> Result<Query, Status> {
-    let sort = match v1::SortBy::try_from(request.sort_by) {
-        Ok(v1::SortBy::Unspecified | v1::SortBy::Bytes) => SortKey::Bytes,
-        Ok(v1::SortBy::Packets) => SortKey::Packets,
-        Ok(v1::SortBy::LastSeen) => SortKey::LastSeen,
-        Ok(v1::SortBy::FirstSeen) => SortKey::FirstSeen,
-        Ok(v1::SortBy::Rate) => SortKey::Rate,
-        Err(_) => {
-            let sort = request.sort_by;
-            return Err(Status::invalid_argument(format!("sort_by: {sort} is none of its values")));
-        }
-    };
-    Ok(Query {
-        matcher: matcher(&request.include, &request.exclude)?,
-        include_self_traffic: request.include_self_traffic,
-        start: request.start_time_ns.map(UnixNanos),
-        end: request.end_time_ns.map(UnixNanos),
-        sort,
-        ascending: request.ascending,
-        limit: match request.limit {
-            0 => DEFAULT_LIMIT,
-            limit => limit as usize,
-        },
-    })
-}
-
-fn selection(request: &v1::StreamEventsRequest) -> Result<Selection, Status> {
-    let kind = |kind: &i32| {
-        v1::EventKind::try_from(*kind)
-            .ok()
-            .filter(|kind| *kind != v1::EventKind::Unspecified)
-            .ok_or_else(|| Status::invalid_argument(format!("kinds: {kind} is none of its values")))
-    };
-    Ok(Selection {
-        matcher: matcher(&request.include, &request.exclude)?,
-        include_self_traffic: request.include_self_traffic,
-        kinds: request.kinds.iter().map(kind).collect::<Result<_, _>>()?,
-        past: Past::new(request.last, request.since_time_ns),
-        follow: !request.no_follow,
-    })
-}
-
-fn matcher(include: &[v1::FlowFilter], exclude: &[v1::FlowFilter]) -> Result<Matcher, Status> {
-    Matcher::new(include, exclude)
-        .map_err(|error: FilterError| Status::invalid_argument(error.to_string()))
-}
-
-fn health(sources: &[crate::status::SourceStatus], accounting: &Accounting) -> v1::Health {
+fn health(sources: &[SourceStatus], dropped: u64, accounting: &Accounting) -> v1::Health {
     let is_skipped = |state: &SourceState| matches!(state, SourceState::Skipped { .. });
     // Nothing runs while the agent starts.
     let is_missing = sources.is_empty() || sources.iter().any(|source| is_skipped(&source.state));
-    let has_lost = accounting.lost.packets > 0 || accounting.lost_moments > 0;
+    let has_lost = accounting.lost.packets > 0 || dropped > 0;
     if is_missing || has_lost { v1::Health::Degraded } else { v1::Health::Ok }
 }

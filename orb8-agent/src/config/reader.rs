@@ -3,18 +3,22 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use orb8_common::dns::MAX_PORTS;
 use tracing_subscriber::EnvFilter;
 
 use super::raw::Layers;
 use super::settings::{self, DefaultValue, Setting};
 use super::values::{
-    absolute_path, address, boolean, duration, globs, number, path, ring_size, unless_off,
+    absolute_path, address, boolean, duration, globs, number, path, ports, ring_size, unless_off,
 };
 use super::{
     AttachStrategy, Config, ConfigErrors, InterfaceSelector, LogConfig, LogFormat, Origin,
+    SignalSelection,
 };
 use crate::api::{ApiConfig, TlsFiles};
+use crate::event::Signal;
 use crate::pipeline::HubConfig;
+use crate::sources::dns::DnsConfig;
 use crate::store::StoreConfig;
 
 /// Bounds of both flow tables: fewer serve nobody, more would be gigabytes of kernel memory.
@@ -35,6 +39,7 @@ impl Reader<'_> {
         let page = self.layers.environment.page_size;
         let node_name = self.node_name();
         let api = self.api();
+        let signals = self.optional(&settings::SIGNALS, signals);
         let attach = self.required(&settings::ATTACH, attach);
         let include = self.optional(&settings::INTERFACES, globs);
         let exclude = self.optional(&settings::EXCLUDE_INTERFACES, globs);
@@ -51,6 +56,11 @@ impl Reader<'_> {
             &settings::DRAIN_INTERVAL,
             duration(Duration::from_millis(100)..=Duration::from_secs(60), "from 100ms to 60s"),
         );
+        let dns_ports = self.required(&settings::DNS_PORTS, ports(1..=MAX_PORTS));
+        let dns_timeout = self.required(
+            &settings::DNS_TIMEOUT,
+            duration(Duration::from_millis(100)..=Duration::from_secs(60), "from 100ms to 60s"),
+        );
         let max_flows = self.required(&settings::MAX_FLOWS, number(FLOWS));
         let idle_timeout = self.required(
             &settings::FLOW_IDLE_TIMEOUT,
@@ -64,6 +74,7 @@ impl Reader<'_> {
         Some(Config {
             node_name: node_name?,
             api: api?,
+            signals: signals?.map_or(SignalSelection::All, SignalSelection::Only),
             attach: attach?,
             interfaces: InterfaceSelector {
                 include: include?.unwrap_or_default(),
@@ -73,6 +84,7 @@ impl Reader<'_> {
             flow_table_size: flow_table_size?,
             ring_buffer_size: ring_buffer_size?,
             drain_interval: drain_interval?,
+            dns: DnsConfig { ports: dns_ports?, timeout: dns_timeout? },
             store: StoreConfig { max_flows: max_flows?, idle_timeout: idle_timeout? },
             hub: HubConfig { recent: recent?, backlog: backlog? },
             log: LogConfig { filter: filter?, format: format? },
@@ -184,6 +196,15 @@ impl Reader<'_> {
         let origin = self.layers.find(setting).map_or(Origin::Default, |(_, origin)| origin);
         origin.name(setting)
     }
+}
+
+fn signals(text: &str) -> Result<Vec<Signal>, String> {
+    let named = |name: &str| Signal::ALL.into_iter().find(|signal| signal.name() == name);
+    let signals: Option<Vec<Signal>> = text.split(',').map(|name| named(name.trim())).collect();
+    signals.ok_or_else(|| {
+        let names = Signal::ALL.map(Signal::name).join(", ");
+        format!("must be one or more of {names}, comma-separated")
+    })
 }
 
 fn attach(text: &str) -> Result<AttachStrategy, String> {

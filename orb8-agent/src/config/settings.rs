@@ -82,6 +82,10 @@ const DEFAULT_FLOW_TABLE_SIZE: DefaultValue = DefaultValue::Text("65536");
 const DEFAULT_RING_BUFFER_SIZE: DefaultValue = DefaultValue::Text("1MiB");
 // Rates read as per-second figures, and a thousand drained flows cost well under a millisecond.
 const DEFAULT_DRAIN_INTERVAL: DefaultValue = DefaultValue::Text("1s");
+// What IANA gave it.
+const DEFAULT_DNS_PORTS: DefaultValue = DefaultValue::Text("53");
+// What resolvers themselves wait before they ask again.
+const DEFAULT_DNS_TIMEOUT: DefaultValue = DefaultValue::Text("5s");
 // As many as one generation of the kernel's table holds; about 15 MiB when full.
 const DEFAULT_MAX_FLOWS: DefaultValue = DefaultValue::Text("65536");
 // Longer than the 15 s to 30 s of usual keep-alives and scrapes, so those stay one flow.
@@ -130,6 +134,9 @@ settings! {
         "PEM file with the private key of `tls-cert`.";
     TLS_CLIENT_CA = "tls-client-ca" "ORB8_TLS_CLIENT_CA" "PATH", DefaultValue::Unset, None,
         "PEM file with the authorities that client certificates must come from. Turns mTLS on.";
+    SIGNALS = "signals" "ORB8_SIGNALS" "NAMES", DefaultValue::Unset, None,
+        "What is observed: `flow`, `dns`, `tcp`, comma-separated. Unset: everything that runs here. One that \
+         is named and cannot run ends the agent.";
     ATTACH = "attach" "ORB8_ATTACH" "HOOK", DEFAULT_ATTACH, None,
         "Where flows are counted: `cgroup` (sockets), `tc` (interfaces), `both`, or `auto`.";
     INTERFACES = "interfaces" "ORB8_INTERFACES" "NAMES", DefaultValue::Unset, None,
@@ -146,6 +153,10 @@ settings! {
          multiple of the page size, at most 32MiB.";
     DRAIN_INTERVAL = "drain-interval" "ORB8_DRAIN_INTERVAL" "DURATION", DEFAULT_DRAIN_INTERVAL, None,
         "How often the kernel's counters are read, 100ms to 60s.";
+    DNS_PORTS = "dns-ports" "ORB8_DNS_PORTS" "PORTS", DEFAULT_DNS_PORTS, None,
+        "Ports of DNS servers, comma-separated, at most 8.";
+    DNS_TIMEOUT = "dns-timeout" "ORB8_DNS_TIMEOUT" "DURATION", DEFAULT_DNS_TIMEOUT, None,
+        "How long a DNS query may go unanswered before a timeout is told, 100ms to 60s.";
     MAX_FLOWS = "max-flows" "ORB8_MAX_FLOWS" "FLOWS", DEFAULT_MAX_FLOWS, None,
         "Flows that the agent keeps, 1024 to 4194304. When there are more, ended ones and then those \
          idle for longest make room; their counts stay in the totals.";

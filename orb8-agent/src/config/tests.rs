@@ -74,13 +74,15 @@ fn every_setting_has_every_name_a_valid_default_and_a_doc() {
 /// A value that is valid and not the default.
 fn value_for(setting: &Setting) -> &'static str {
     match setting.name {
+        "signals" => "flow,tcp",
+        "dns-ports" => "53,5353",
         "listen" => "127.0.0.1:9999",
         "insecure-listen" => "true",
         "admin-listen" | "socket" => "off",
         "attach" => "both",
         "flow-table-size" | "max-flows" | "event-buffer" | "subscriber-buffer" => "2048",
         "ring-buffer-size" => "2MiB",
-        "drain-interval" | "flow-idle-timeout" => "2s",
+        "drain-interval" | "flow-idle-timeout" | "dns-timeout" => "2s",
         "log" => "debug",
         "log-format" => "json",
         "interfaces" | "exclude-interfaces" => "eth*",
@@ -101,6 +103,7 @@ fn defaults_are_valid() {
     assert_eq!(config.cgroup_root, Some("/sys/fs/cgroup".into()));
     assert_eq!(config.node_name, "host-1");
     assert_eq!(config.drain_interval, Duration::from_secs(1));
+    assert_eq!(config.dns, DnsConfig { ports: vec![53], timeout: Duration::from_secs(5) });
     assert_eq!(config.log, LogConfig { filter: "info".into(), format: LogFormat::Text });
     assert!(config.interfaces.selects("anything"));
     let big_pages = Environment { page_size: 65_536, ..machine() };

@@ -93,6 +93,22 @@ pub(super) fn ring_size(page: u64, max: u64) -> impl Fn(&str) -> Result<u32, Str
     }
 }
 
+/// Port numbers, each once.
+pub(super) fn ports(count: RangeInclusive<usize>) -> impl Fn(&str) -> Result<Vec<u16>, String> {
+    move |text| {
+        let parse = |port: &str| port.trim().parse().ok().filter(|port| *port > 0);
+        let mut ports = text.split(',').map(parse).collect::<Option<Vec<u16>>>();
+        if let Some(ports) = &mut ports {
+            ports.sort_unstable();
+            ports.dedup();
+        }
+        ports.filter(|ports| count.contains(&ports.len())).ok_or_else(|| {
+            let most = count.end();
+            format!("must be up to {most} ports from 1 to 65535, comma-separated, such as 53,5353")
+        })
+    }
+}
+
 /// A number directly followed by one of the units.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
@@ -174,6 +190,16 @@ mod tests {
         }
         let error = ring_size(65_536, 32 << 20)("4096").unwrap_err();
         assert!(error.contains("from 65536 (this machine's page size)"), "{error}");
+    }
+
+    #[test]
+    fn ports_are_told_once() {
+        let parse = ports(1..=3);
+        assert_eq!(parse("53"), Ok(vec![53]));
+        assert_eq!(parse("5353, 53,53"), Ok(vec![53, 5353]));
+        for bad in ["", "0", "53,", "65536", "dns", "1,2,3,4"] {
+            assert!(parse(bad).unwrap_err().starts_with("must be up to 3 ports"), "{bad}");
+        }
     }
 
     #[test]

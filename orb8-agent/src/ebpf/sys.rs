@@ -244,6 +244,16 @@ pub(crate) fn link_map_iterator(
     new_fd(BPF_LINK_CREATE, &mut attr)
 }
 
+/// Links an iterator program that goes over everything of its kind.
+pub(crate) fn link_iterator(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr = IterLinkAttr {
+        prog_fd: raw(program),
+        attach_type: BPF_TRACE_ITER,
+        ..IterLinkAttr::default()
+    };
+    new_fd(BPF_LINK_CREATE, &mut attr)
+}
+
 /// Starts a pass of a linked iterator; reading the file runs the program.
 pub(crate) fn start_iterator(link: BorrowedFd<'_>) -> io::Result<File> {
     let mut attr = IterCreateAttr { link_fd: raw(link), ..IterCreateAttr::default() };
@@ -401,5 +411,41 @@ impl SharedControl {
     fn long(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: as in `word`, for an aligned u64.
         unsafe { AtomicU64::from_ptr(self.0.entries.as_ptr().byte_add(offset).cast()) }
+    }
+}
+
+/// `FSOPEN_CLOEXEC`, `FSMOUNT_CLOEXEC`.
+const CLOEXEC: libc::c_int = 1;
+/// `FSCONFIG_CMD_CREATE`.
+const FSCONFIG_CMD_CREATE: libc::c_int = 6;
+
+/// Opens a file of tracefs through a mount that nobody else sees and that ends with the file.
+pub(crate) fn open_in_tracefs(path: &str) -> io::Result<File> {
+    let path = std::ffi::CString::new(path)?;
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: the strings are null-terminated and live as long as the calls.
+    let context = unsafe { libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), CLOEXEC) };
+    let context = owned(context)?;
+    // SAFETY: the command takes neither key nor value.
+    let created = unsafe {
+        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, none, none, 0)
+    };
+    if created < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call takes numbers only.
+    let mount = unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOEXEC, 0) };
+    let mount = owned(mount)?;
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: the string is null-terminated.
+    let file = unsafe { libc::openat(mount.as_raw_fd(), path.as_ptr(), flags) };
+    owned(file.into()).map(File::from)
+}
+
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    match libc::c_int::try_from(fd) {
+        // SAFETY: the call made it, and nobody else knows it.
+        Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
     }
 }

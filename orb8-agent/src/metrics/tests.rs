@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::config::Config;
+use crate::event::Signal;
 use crate::pipeline::{LocalAddresses, Pipeline};
 use crate::status::{BpfRun, RingStatus, SourceStatus};
 
@@ -17,13 +18,15 @@ fn board() -> StatusBoard {
         }];
         let reason = "no".to_owned();
         status.sources = vec![
-            SourceStatus { name: "flow", state: SourceState::Running },
-            SourceStatus { name: "dns", state: SourceState::Skipped { reason } },
+            SourceStatus::running(Signal::Flow, Vec::new()),
+            SourceStatus::skipped(Signal::Dns, reason),
         ];
         status.kernel_counters.lost_packets = 3;
         status.kernel_counters.lost_bytes = 300;
-        status.map_bytes = 4096;
-        status.bpf_run = Some(BpfRun { run_ns: 1_500_000_000, runs: 10 });
+        status.map_bytes.set(Signal::Flow, 4000);
+        status.map_bytes.set(Signal::Dns, 96);
+        let run = BpfRun { run_ns: 1_500_000_000, runs: 10 };
+        status.bpf_run.set(Signal::Flow, run);
     });
     board
 }
@@ -66,7 +69,7 @@ fn values_are_those_of_the_moment() {
     ] {
         assert!(text.lines().any(|is| is == line), "no line {line:?} in:\n{text}");
     }
-    board.update(|status| status.bpf_run = None);
+    board.update(|status| status.bpf_run.set(Signal::Flow, BpfRun::default()));
     let text = render(board);
     assert!(!text.contains("\norb8_agent_bpf_seconds_total "), "absent, not zero");
 }

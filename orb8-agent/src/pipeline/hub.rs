@@ -1,16 +1,19 @@
 //! What happens, to everyone who listens; and the last of it, to those who come later.
 //!
-//! Events go out in batches that every subscriber shares. A subscriber that falls behind loses whole
-//! batches, and the sequence numbers of the next one tell it exactly how many events those were.
+//! ```text
+//! push ──▶ pending ──publish──▶ log: batches, oldest first ◀──next── readers, each at its place
+//! ```
+//! Events go out in batches that every subscriber shares. The log keeps what was asked to be kept,
+//! and beyond that what somebody has not read yet, up to a bound that counts events. A subscriber
+//! that falls behind further loses the oldest batches, and the sequence numbers of the next one tell
+//! it exactly how many events those were.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use tokio::sync::broadcast;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use crate::event::UnixNanos;
-use crate::store::{EndReason, FlowRow};
 
 /// Events per batch at most: a batch is what is lost at once, and about 25 KiB.
 const BATCH: usize = 128;
@@ -20,48 +23,26 @@ const BATCH: usize = 128;
 pub struct HubConfig {
     /// Recent events kept.
     pub recent: u32,
-    /// Events that a subscriber may fall behind, in full batches.
+    /// Events that a subscriber may fall behind.
     pub backlog: u32,
 }
 
 /// One event for subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamItem {
+pub struct StreamItem<T> {
     /// When it happened.
     pub time: UnixNanos,
     /// What happened.
-    pub happened: Happened,
+    pub happened: Happened<T>,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happened {
-    /// Something with a flow.
-    Flow {
-        /// What.
-        step: FlowStep,
-        /// The flow, with its totals.
-        row: FlowRow,
-        /// Wire packets that were added since the flow's last event.
-        packets: u64,
-        /// IP bytes that were added since the flow's last event.
-        bytes: u64,
-    },
+pub enum Happened<T> {
+    /// Something that the signal is about.
+    Event(T),
     /// Something was not counted or not delivered.
     Lost(Lost),
-}
-
-/// What happened with a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlowStep {
-    /// It was seen for the first time.
-    New,
-    /// Counts were added.
-    Update,
-    /// A FIN or RST was seen. What the kernel counted until then is not in the totals yet.
-    Closing(EndReason),
-    /// It ended. The totals are final, but for stragglers.
-    End(EndReason),
 }
 
 /// What was lost, and where.
@@ -74,9 +55,9 @@ pub enum Lost {
         /// IP bytes.
         bytes: u64,
     },
-    /// Moments that the ring had no room for.
+    /// Records that the ring had no room for.
     Ring {
-        /// Moments.
+        /// Records.
         events: u64,
     },
     /// Events that this subscriber read too slowly.
@@ -88,76 +69,113 @@ pub enum Lost {
 
 /// Consecutive events.
 #[derive(Debug)]
-pub struct Batch {
+pub struct Batch<T> {
     /// Sequence number of the first one.
     pub first: u64,
     /// The events.
-    pub items: Vec<StreamItem>,
+    pub items: Vec<StreamItem<T>>,
 }
 
-/// Sends events to subscribers, and keeps the last ones.
+/// Sends one signal's events to subscribers, and keeps the last ones.
 #[derive(Debug)]
-pub struct Hub {
-    sender: broadcast::Sender<Arc<Batch>>,
+pub struct Hub<T> {
     /// Not yet published.
-    pending: Vec<StreamItem>,
-    /// Sequence number of the next event.
-    next: u64,
-    recent: VecDeque<Arc<Batch>>,
-    recent_items: usize,
+    pending: Vec<StreamItem<T>>,
+    /// Recent events kept.
     keep: usize,
-    lost: Arc<AtomicU64>,
+    shared: Arc<Shared<T>>,
 }
 
 /// A subscriber's end of the hub.
 #[derive(Debug)]
-pub struct Subscription {
+pub struct Subscription<T> {
     /// What was kept of the past, oldest first.
-    pub recent: Vec<Arc<Batch>>,
+    pub recent: Vec<Arc<Batch<T>>>,
     /// What follows.
-    pub receiver: broadcast::Receiver<Arc<Batch>>,
-    /// Tells what was lost in between.
-    pub gaps: Gaps,
+    pub reader: Reader<T>,
 }
 
-/// Finds what a subscriber did not get.
+/// Reads what follows, from its own place.
 #[derive(Debug)]
-pub struct Gaps {
-    /// Sequence number of the next event that the subscriber should get.
-    next: u64,
-    /// Of all subscribers.
-    lost: Arc<AtomicU64>,
+pub struct Reader<T> {
+    id: u64,
+    shared: Arc<Shared<T>>,
 }
 
-impl Hub {
+/// What a reader gets.
+#[derive(Debug)]
+pub struct Received<T> {
+    /// Events that it did not get before these.
+    pub missing: u64,
+    /// The events.
+    pub batch: Arc<Batch<T>>,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    log: Mutex<Log<T>>,
+    /// Its readers, for those who need no more than their number.
+    readers: AtomicUsize,
+    /// Events that readers did not get.
+    lost: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Log<T> {
+    batches: VecDeque<Arc<Batch<T>>>,
+    /// Events in the batches.
+    items: usize,
+    /// Sequence number of the next event.
+    next: u64,
+    readers: Vec<Place>,
+    next_id: u64,
+    backlog: usize,
+    is_closed: bool,
+}
+
+/// How far a reader has come.
+#[derive(Debug)]
+struct Place {
+    id: u64,
+    /// Sequence number of the next event that it should get.
+    next: u64,
+    /// It waits for more.
+    waker: Option<Waker>,
+}
+
+impl<T> Hub<T> {
     /// Makes a hub without subscribers.
     #[must_use]
     pub fn new(config: HubConfig) -> Self {
         let HubConfig { recent, backlog } = config;
-        let batches = (backlog as usize).div_ceil(BATCH).max(1);
-        Self {
-            sender: broadcast::Sender::new(batches),
-            pending: Vec::new(),
+        let log = Log {
+            batches: VecDeque::new(),
+            items: 0,
             next: 0,
-            recent: VecDeque::new(),
-            recent_items: 0,
-            keep: recent as usize,
-            lost: Arc::default(),
-        }
+            readers: Vec::new(),
+            next_id: 0,
+            backlog: backlog as usize,
+            is_closed: false,
+        };
+        let shared =
+            Shared { log: Mutex::new(log), readers: AtomicUsize::new(0), lost: AtomicU64::new(0) };
+        Self { pending: Vec::new(), keep: recent as usize, shared: Arc::new(shared) }
     }
 
     /// Whether anybody wants events: without subscribers and recent events, making them is a waste.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        self.keep > 0 || self.sender.receiver_count() > 0
+        self.keep > 0 || self.subscribers() > 0
     }
 
     /// Adds an event. [`Hub::publish`] sends it.
-    pub fn push(&mut self, item: StreamItem) {
-        self.pending.push(item);
-        if self.pending.len() >= BATCH {
-            self.publish();
-        }
+    pub fn push(&mut self, time: UnixNanos, event: T) {
+        self.add(StreamItem { time, happened: Happened::Event(event) });
+    }
+
+    /// Adds that something was lost.
+    pub fn push_lost(&mut self, time: UnixNanos, lost: Lost) {
+        self.add(StreamItem { time, happened: Happened::Lost(lost) });
     }
 
     /// Sends what was added.
@@ -166,60 +184,138 @@ impl Hub {
             return;
         }
         let items = std::mem::take(&mut self.pending);
-        let batch = Arc::new(Batch { first: self.next, items });
-        self.next += batch.items.len() as u64;
-        if self.sender.receiver_count() > 0 {
-            // The only error is that the last subscriber left just now.
-            let _ = self.sender.send(Arc::clone(&batch));
-        }
-        self.keep(batch);
+        self.shared.log().append(items, self.keep);
     }
 
     /// Returns what was kept and what follows, without a gap between them.
-    pub fn subscribe(&mut self) -> Subscription {
+    pub fn subscribe(&mut self) -> Subscription<T> {
         self.publish();
+        let mut log = self.shared.log();
+        let id = log.next_id;
+        log.next_id += 1;
+        let next = log.next;
+        log.readers.push(Place { id, next, waker: None });
+        self.shared.readers.store(log.readers.len(), Ordering::Relaxed);
         Subscription {
-            recent: self.recent.iter().cloned().collect(),
-            receiver: self.sender.subscribe(),
-            gaps: Gaps { next: self.next, lost: Arc::clone(&self.lost) },
+            recent: log.kept(self.keep).cloned().collect(),
+            reader: Reader { id, shared: Arc::clone(&self.shared) },
         }
     }
 
     /// Returns how many subscribers there are.
     #[must_use]
     pub fn subscribers(&self) -> usize {
-        self.sender.receiver_count()
+        self.shared.readers.load(Ordering::Relaxed)
     }
 
     /// Returns how many events subscribers did not get since start, over all of them.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.shared.lost.load(Ordering::Relaxed)
     }
 
-    fn keep(&mut self, batch: Arc<Batch>) {
-        if self.keep == 0 {
-            return;
+    fn add(&mut self, item: StreamItem<T>) {
+        self.pending.push(item);
+        if self.pending.len() >= BATCH {
+            self.publish();
         }
-        self.recent_items += batch.items.len();
-        self.recent.push_back(batch);
-        while let Some(oldest) = self.recent.front() {
-            let without = self.recent_items - oldest.items.len();
-            if without < self.keep {
+    }
+}
+
+impl<T> Drop for Hub<T> {
+    fn drop(&mut self) {
+        let mut log = self.shared.log();
+        log.is_closed = true;
+        log.wake();
+    }
+}
+
+impl<T> Shared<T> {
+    /// A panic elsewhere leaves the log usable: every step keeps it whole.
+    fn log(&self) -> MutexGuard<'_, Log<T>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Log<T> {
+    fn append(&mut self, items: Vec<StreamItem<T>>, keep: usize) {
+        let first = self.next;
+        self.next += items.len() as u64;
+        self.items += items.len();
+        self.batches.push_back(Arc::new(Batch { first, items }));
+        self.trim(keep);
+        self.wake();
+    }
+
+    /// Lets go what nobody needs, and what is beyond the bound.
+    fn trim(&mut self, keep: usize) {
+        let slowest = self.readers.iter().map(|reader| reader.next).min().unwrap_or(self.next);
+        while let Some(oldest) = self.batches.front() {
+            let without = self.items - oldest.items.len();
+            let is_read = oldest.end() <= slowest;
+            if without < keep || (!is_read && self.items <= self.backlog) {
                 break;
             }
-            self.recent_items = without;
-            self.recent.pop_front();
+            self.items = without;
+            self.batches.pop_front();
         }
+    }
+
+    /// The last batches that together have as many events as are kept.
+    fn kept(&self, keep: usize) -> impl Iterator<Item = &Arc<Batch<T>>> {
+        let from = self.next.saturating_sub(keep as u64);
+        self.batches.iter().filter(move |batch| batch.end() > from)
+    }
+
+    /// Returns the first batch that the reader has not got.
+    fn read(&mut self, id: u64) -> Option<Received<T>> {
+        let place = self.readers.iter_mut().find(|place| place.id == id)?;
+        // Batches are in order, and a place is always between two of them.
+        let at = self.batches.partition_point(|batch| batch.first < place.next);
+        let batch = Arc::clone(self.batches.get(at)?);
+        let missing = batch.first.saturating_sub(place.next);
+        place.next = batch.end();
+        Some(Received { missing, batch })
+    }
+
+    fn wake(&mut self) {
+        self.readers.iter_mut().filter_map(|place| place.waker.take()).for_each(Waker::wake);
     }
 }
 
-impl Gaps {
-    /// Returns how many events are missing before this batch.
-    pub fn before(&mut self, batch: &Batch) -> u64 {
-        let missing = batch.first.saturating_sub(self.next);
-        self.next = batch.first + batch.items.len() as u64;
-        self.lost.fetch_add(missing, Ordering::Relaxed);
-        missing
+impl<T> Batch<T> {
+    /// The sequence number behind the last event.
+    fn end(&self) -> u64 {
+        self.first + self.items.len() as u64
     }
 }
+
+impl<T> Reader<T> {
+    /// Returns the next events, or has the task woken when there are some; `None` when there will
+    /// never be any.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Received<T>>> {
+        let mut log = self.shared.log();
+        if let Some(received) = log.read(self.id) {
+            self.shared.lost.fetch_add(received.missing, Ordering::Relaxed);
+            return Poll::Ready(Some(received));
+        }
+        if log.is_closed {
+            return Poll::Ready(None);
+        }
+        if let Some(place) = log.readers.iter_mut().find(|place| place.id == self.id) {
+            place.waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Reader<T> {
+    fn drop(&mut self) {
+        let mut log = self.shared.log();
+        log.readers.retain(|place| place.id != self.id);
+        self.shared.readers.store(log.readers.len(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

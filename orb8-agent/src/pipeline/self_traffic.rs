@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,9 +10,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use orb8_common::flow::FlowKey;
 use orb8_proto::filter::End;
 
-use crate::event::FlowSample;
+use crate::event::{FlowSample, SocketEnd, TcpSample};
 use crate::identity::Workload;
-use crate::store::local_end;
+use crate::store::{ip_of, local_end};
 
 const TCP: u8 = 6;
 
@@ -54,36 +54,55 @@ impl SelfTraffic {
     }
 
     /// Whether one end of the flow is a listener of the agent's.
+    pub(super) fn includes(&self, sample: &FlowSample, subject: Option<&Workload>) -> bool {
+        let FlowKey { source_addr, source_port, destination_addr, destination_port, .. } =
+            sample.key;
+        let source = SocketEnd { addr: source_addr, port: source_port };
+        let destination = SocketEnd { addr: destination_addr, port: destination_port };
+        let local = local_end(&sample.key, sample.cgroup_id);
+        sample.key.protocol == TCP
+            && self.is_own([source, destination], local, sample.cgroup_id, subject)
+    }
+
+    /// Whether one end of the connection is a listener of the agent's. `local` counts the ends of
+    /// the sample, local first.
+    pub(super) fn includes_connection(
+        &self,
+        sample: &TcpSample,
+        local: Option<End>,
+        subject: Option<&Workload>,
+    ) -> bool {
+        self.is_own([sample.local, sample.remote], local, sample.cgroup_id, subject)
+    }
+
+    /// Whether one of the ends, source first, is a listener of the agent's.
     ///
     /// Where that end is the local one, its cgroup decides: somebody else may use the same port in
     /// another network namespace. Seen from the other end, an address of this host has to do; but
     /// loopback is everybody's, and a container's is not this host's.
-    pub(super) fn includes(&self, sample: &FlowSample, subject: Option<&Workload>) -> bool {
-        if sample.key.protocol != TCP || self.ports.is_empty() {
+    fn is_own(
+        &self,
+        ends: [SocketEnd; 2],
+        local: Option<End>,
+        cgroup_id: u64,
+        subject: Option<&Workload>,
+    ) -> bool {
+        if self.ports.is_empty() {
             return false;
         }
-        let local = local_end(&sample.key, sample.cgroup_id);
-        End::BOTH.into_iter().any(|end| {
-            let (address, port) = address_of(&sample.key, end);
+        let is_own = self.cgroup_id.is_some_and(|own| own == cgroup_id);
+        let in_container = subject.is_some_and(|owner| owner.container_id.is_some());
+        End::BOTH.into_iter().zip(ends).any(|(end, SocketEnd { addr, port })| {
+            let address = ip_of(addr);
             if !self.ports.contains(&port) || !self.addresses.contains(address) {
                 return false;
             }
-            let is_own = self.cgroup_id.is_some_and(|own| own == sample.cgroup_id);
-            let in_container = subject.is_some_and(|owner| owner.container_id.is_some());
             match local {
                 Some(local) if local == end => is_own,
                 _ => is_own || !(address.is_loopback() && in_container),
             }
         })
     }
-}
-
-fn address_of(key: &FlowKey, end: End) -> (IpAddr, u16) {
-    let (address, port) = match end {
-        End::Source => (key.source_addr, key.source_port),
-        End::Destination => (key.destination_addr, key.destination_port),
-    };
-    (IpAddr::from(Ipv6Addr::from(address)).to_canonical(), port)
 }
 
 /// Returns the id of this process's cgroup, where the hierarchy is mounted at `mount`.

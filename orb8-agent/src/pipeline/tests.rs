@@ -7,11 +7,10 @@ use orb8_common::flow::{
     DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey, HOOK_INTERFACE, HOOK_SOCKET,
 };
 use orb8_proto::filter::Matcher;
-use tokio::sync::broadcast::error::TryRecvError;
 
 use super::*;
-use crate::event::SampleKind;
-use crate::store::{EndReason, Flow, SortKey};
+use crate::event::{FlowSample, SampleKind, Signal};
+use crate::store::{EndReason, Flow, InterfaceNames, Query, SortKey};
 
 const TCP: u8 = 6;
 const OWN_CGROUP: u64 = 77;
@@ -325,26 +324,30 @@ mod self_traffic {
 }
 
 mod hub {
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
 
-    /// What a subscriber gets: the steps in order, and how many events were lost before.
-    fn receive(subscription: &mut Subscription) -> (Vec<FlowStep>, u64) {
-        let (mut steps, mut missing) = (Vec::new(), 0);
-        loop {
-            match subscription.receiver.try_recv() {
-                Ok(batch) => {
-                    missing += subscription.gaps.before(&batch);
-                    steps.extend(batch.items.iter().filter_map(step));
-                }
-                Err(TryRecvError::Lagged(_)) => {}
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return (steps, missing),
-            }
+    /// What there is to read now: the events in order, and how many were lost before.
+    pub(super) fn read<T: Clone>(reader: &mut Reader<T>) -> (Vec<StreamItem<T>>, u64) {
+        let (mut items, mut missing) = (Vec::new(), 0);
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(received)) = reader.poll_next(&mut context) {
+            missing += received.missing;
+            items.extend(received.batch.items.iter().cloned());
         }
+        (items, missing)
     }
 
-    fn step(item: &StreamItem) -> Option<FlowStep> {
-        match item.happened {
-            Happened::Flow { step, .. } => Some(step),
+    /// What a subscriber gets: the steps in order, and how many events were lost before.
+    fn receive(subscription: &mut Subscription<FlowEvent>) -> (Vec<FlowStep>, u64) {
+        let (items, missing) = read(&mut subscription.reader);
+        (items.iter().filter_map(step).collect(), missing)
+    }
+
+    fn step(item: &StreamItem<FlowEvent>) -> Option<FlowStep> {
+        match &item.happened {
+            Happened::Event(event) => Some(event.step),
             Happened::Lost(_) => None,
         }
     }
@@ -362,15 +365,15 @@ mod hub {
     }
 
     /// Returns what every event so far added.
-    fn added(subscription: &mut Subscription) -> Vec<(FlowStep, u64, u64)> {
-        let mut added = Vec::new();
-        while let Ok(batch) = subscription.receiver.try_recv() {
-            added.extend(batch.items.iter().filter_map(|item| match &item.happened {
-                Happened::Flow { step, packets, bytes, .. } => Some((*step, *packets, *bytes)),
-                Happened::Lost(_) => None,
-            }));
-        }
-        added
+    fn added(subscription: &mut Subscription<FlowEvent>) -> Vec<(FlowStep, u64, u64)> {
+        let (items, _) = read(&mut subscription.reader);
+        let added = |item: &StreamItem<FlowEvent>| match &item.happened {
+            Happened::Event(FlowEvent { step, packets, bytes, .. }) => {
+                Some((*step, *packets, *bytes))
+            }
+            Happened::Lost(_) => None,
+        };
+        items.iter().filter_map(added).collect()
     }
 
     #[test]
@@ -432,8 +435,7 @@ mod hub {
             got += receive(&mut fast).0.len();
         }
         let (steps, missing) = receive(&mut subscription);
-        assert_eq!(steps.len() as u64 + missing, 1000);
-        assert!(missing > 0);
+        assert_eq!((steps.len(), missing), (256, 744), "as many as promised, however they came");
         assert_eq!(got, 1000, "others are not held up");
         let totals = bench.pipeline.totals();
         assert_eq!((totals.subscriber_lost, totals.subscribers), (missing, 2));
@@ -462,18 +464,38 @@ mod hub {
         let mut bench = Bench::with(|config| config.hub.recent = 0);
         bench.cycle(&[counted(socket(1), 1)]);
         assert_eq!(bench.pipeline.subscribe().recent.len(), 0);
-        assert!(!bench.pipeline.hub.is_wanted());
+        assert!(!bench.pipeline.hubs.flow.is_wanted());
+    }
+
+    #[test]
+    fn a_subscriber_hears_its_signal_only() {
+        let mut bench = Bench::new();
+        let mut dns = bench.pipeline.subscribe_dns();
+        let mut tcp = bench.pipeline.subscribe_tcp();
+        bench.ingest(&[moment(socket(1), SampleKind::New)]);
+        assert!(read(&mut dns.reader).0.is_empty() && read(&mut tcp.reader).0.is_empty());
+        for (signal, heard) in
+            [(Signal::Dns, [1, 0]), (Signal::Tcp, [0, 1]), (Signal::Flow, [0, 0])]
+        {
+            let loss = Loss { signal, packets: 0, bytes: 0, moments: 2 };
+            let event = Event { time: UnixNanos(1), subject: None, payload: Payload::Loss(loss) };
+            bench.pipeline.ingest(&mut vec![event]);
+            let got = [read(&mut dns.reader).0.len(), read(&mut tcp.reader).0.len()];
+            assert_eq!(got, heard, "{}", signal.name());
+        }
+        drop(tcp);
+        assert_eq!((bench.pipeline.tcp_subscribers(), bench.pipeline.totals().subscribers), (0, 1));
     }
 
     #[test]
     fn losses_are_told() {
         let mut bench = Bench::new();
         let mut subscription = bench.pipeline.subscribe();
-        let loss = Loss { packets: 3, bytes: 300, moments: 2 };
+        let loss = Loss { signal: Signal::Flow, packets: 3, bytes: 300, moments: 2 };
         let event = Event { time: UnixNanos(1), subject: None, payload: Payload::Loss(loss) };
         bench.pipeline.ingest(&mut vec![event]);
-        let batch = subscription.receiver.try_recv().unwrap();
-        let happened: Vec<_> = batch.items.iter().map(|item| item.happened.clone()).collect();
+        let (items, _) = read(&mut subscription.reader);
+        let happened: Vec<_> = items.into_iter().map(|item| item.happened).collect();
         let kernel = Happened::Lost(Lost::Kernel { packets: 3, bytes: 300 });
         assert_eq!(happened, [kernel, Happened::Lost(Lost::Ring { events: 2 })]);
     }

@@ -8,31 +8,24 @@
 mod convert;
 
 use std::{
-    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use orb8_common::flow::Counter;
-use tokio::{
-    io::unix::AsyncFd,
-    sync::{mpsc, oneshot},
-    time::MissedTickBehavior,
-};
+use tokio::{io::unix::AsyncFd, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
     ebpf::{Drained, EbpfError, FlowObject, RingReader},
     error::AgentError,
-    event::{Event, Loss, Payload},
+    event::{Event, Loss, Payload, Signal},
     pipeline::{self, SharedPipeline},
+    sources::{DrainQueue, DrainRequests, Inflow, dns::DnsInlet, readable},
     status::{BpfRun, KernelCounters, RingStatus, StatusBoard},
 };
 pub use convert::Converter;
-
-/// The signal's name.
-pub const NAME: &str = "flow";
 
 /// The ring's name in metrics, which the project's dashboards have always used.
 const PROBE: &str = "network";
@@ -53,21 +46,6 @@ pub fn lock(object: &SharedObject) -> MutexGuard<'_, FlowObject> {
     object.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks a running source to drain now.
-#[derive(Clone, Debug)]
-pub struct DrainRequests(mpsc::Sender<oneshot::Sender<()>>);
-
-impl DrainRequests {
-    /// Waits until what was counted before the call is in the pipeline, or the source ended.
-    pub async fn drain(&self) {
-        let (done, drained) = oneshot::channel();
-        if self.0.send(done).await.is_ok() {
-            // The source drains once more when it ends, and then drops the sender.
-            let _ = drained.await;
-        }
-    }
-}
-
 /// See the [module](self).
 pub struct FlowSource {
     object: SharedObject,
@@ -75,6 +53,7 @@ pub struct FlowSource {
     ring_size: u32,
     interval: Duration,
     pipeline: SharedPipeline,
+    inflow: Inflow,
     board: StatusBoard,
     converter: Converter,
     drained: Drained,
@@ -84,7 +63,7 @@ pub struct FlowSource {
     fullest: usize,
     cycle: u32,
     pressed: bool,
-    requests: (mpsc::Sender<oneshot::Sender<()>>, mpsc::Receiver<oneshot::Sender<()>>),
+    requests: (DrainRequests, DrainQueue),
 }
 
 impl FlowSource {
@@ -97,17 +76,19 @@ impl FlowSource {
         ring_size: u32,
         interval: Duration,
         pipeline: SharedPipeline,
+        names: Option<DnsInlet>,
         board: StatusBoard,
     ) -> Result<Self, AgentError> {
         let reader = lock(&object).take_ring().map_err(AgentError::ebpf("read the ring"))?;
         let ring = reader.wait_on().map_err(AgentError::io("wait for the ring"))?;
         let map_bytes = lock(&object).map_bytes();
-        board.update(|status| status.map_bytes = map_bytes);
+        board.update(|status| status.map_bytes.set(Signal::Flow, map_bytes));
         Ok(Self {
             object,
             ring,
             ring_size,
             interval,
+            inflow: Inflow::new(Arc::clone(&pipeline), names),
             pipeline,
             board,
             converter: Converter::new(Clock::system()),
@@ -118,15 +99,14 @@ impl FlowSource {
             fullest: 0,
             cycle: 0,
             pressed: false,
-            // One that is served and one that waits; who asks more often waits to ask.
-            requests: mpsc::channel(1),
+            requests: DrainRequests::channel(),
         })
     }
 
     /// What asks this source to drain.
     #[must_use]
     pub fn drain_requests(&self) -> DrainRequests {
-        DrainRequests(self.requests.0.clone())
+        self.requests.0.clone()
     }
 
     /// Delivers until it is cancelled, and then what was counted until that moment.
@@ -169,9 +149,7 @@ impl FlowSource {
             *pressed |= converter.ring(record, batch);
         });
         self.fullest = self.fullest.max(bytes);
-        if !self.batch.is_empty() {
-            pipeline::lock(&self.pipeline).ingest(&mut self.batch);
-        }
+        self.inflow.take_in(&mut self.batch);
     }
 
     /// Drains, and again as long as the tables fill up meanwhile.
@@ -220,7 +198,7 @@ impl FlowSource {
         self.converter.begin_cycle();
         for part in drained.parts(PART) {
             self.converter.drained(&part, |tick| ticks.monotonic_ns(tick), &mut self.batch);
-            pipeline::lock(&self.pipeline).ingest(&mut self.batch);
+            self.inflow.take_in(&mut self.batch);
             self.read_ring();
         }
         self.drained = drained;
@@ -241,6 +219,7 @@ impl FlowSource {
         self.cycle = self.cycle.wrapping_add(1);
         let added = |counter: Counter| now[counter as usize] - self.counters[counter as usize];
         let loss = Loss {
+            signal: Signal::Flow,
             packets: added(Counter::LostPackets),
             bytes: added(Counter::LostBytes),
             moments: added(Counter::LostMoments),
@@ -254,9 +233,9 @@ impl FlowSource {
         let ring = self.ring_status(&now);
         self.board.update(|status| {
             status.kernel_counters = kernel_counters(&now, self.converter.undecodable());
-            status.rings = vec![ring];
+            status.set_ring(ring);
             if let Some((run_ns, runs)) = run {
-                status.bpf_run = (runs > 0).then_some(BpfRun { run_ns, runs });
+                status.bpf_run.set(Signal::Flow, BpfRun { run_ns, runs });
             }
         });
         Ok(())
@@ -276,19 +255,6 @@ impl FlowSource {
 
 /// Records that are taken in at a time, between two looks at the ring.
 const PART: usize = 4096;
-
-/// Waits until the rest is over and the ring has something.
-async fn readable(
-    ring: &AsyncFd<RingReader>,
-    rest: std::pin::Pin<&mut tokio::time::Sleep>,
-) -> io::Result<()> {
-    if !rest.is_elapsed() {
-        rest.await;
-    }
-    // What comes after this is signalled again, and what came before is read next.
-    ring.readable().await?.clear_ready();
-    Ok(())
-}
 
 fn kernel_counters(counters: &[u64; Counter::COUNT], undecodable: u64) -> KernelCounters {
     let of = |counter: Counter| counters[counter as usize];

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use hashbrown::HashMap;
 use orb8_common::flow::{DIRECTION_EGRESS, HOOK_INTERFACE, KEY_FRAGMENT};
 use orb8_proto::filter::{End, FlowFields};
-use orb8_proto::v1::{Direction, Protocol};
+use orb8_proto::v1::{self, Direction, Protocol};
 
 use super::Flow;
+use crate::event::{DnsOutcome, DnsSide};
 use crate::identity::Workload;
 
 /// IP protocol numbers.
@@ -16,6 +17,33 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
+
+/// The parts of [`FlowFields`] that read an end's [`Workload`].
+macro_rules! owner_fields {
+    () => {
+        fn namespace(&self, end: End) -> Option<&str> {
+            self.workload(end)?.namespace.as_deref()
+        }
+
+        fn pod(&self, end: End) -> Option<&str> {
+            self.workload(end)?.pod.as_deref()
+        }
+
+        fn container(&self, end: End) -> Option<&str> {
+            self.workload(end)?.container_label()
+        }
+
+        fn container_id(&self, end: End) -> Option<&str> {
+            self.workload(end)?.container_id.as_deref()
+        }
+
+        fn unit(&self, end: End) -> Option<&str> {
+            self.workload(end)?.unit.as_deref()
+        }
+    };
+}
+
+pub(crate) use owner_fields;
 
 /// Names of the interfaces of this agent's network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +120,7 @@ impl<'a> FlowView<'a> {
 
 impl FlowFields for FlowView<'_> {
     fn ip(&self, end: End) -> Option<IpAddr> {
-        Some(IpAddr::from(Ipv6Addr::from(self.raw_ip(end))).to_canonical())
+        Some(ip_of(self.raw_ip(end)))
     }
 
     fn port(&self, end: End) -> Option<u16> {
@@ -103,25 +131,7 @@ impl FlowFields for FlowView<'_> {
         self.has_ports().then_some(port)
     }
 
-    fn namespace(&self, end: End) -> Option<&str> {
-        self.workload(end)?.namespace.as_deref()
-    }
-
-    fn pod(&self, end: End) -> Option<&str> {
-        self.workload(end)?.pod.as_deref()
-    }
-
-    fn container(&self, end: End) -> Option<&str> {
-        self.workload(end)?.container_label()
-    }
-
-    fn container_id(&self, end: End) -> Option<&str> {
-        self.workload(end)?.container_id.as_deref()
-    }
-
-    fn unit(&self, end: End) -> Option<&str> {
-        self.workload(end)?.unit.as_deref()
-    }
+    owner_fields! {}
 
     fn protocol(&self) -> Protocol {
         protocol_of(self.flow.key.protocol)
@@ -138,6 +148,12 @@ impl FlowFields for FlowView<'_> {
             || owner.is_some_and(|workload| workload.host_network);
         self.interfaces.get(self.flow.ifindex).filter(|_| is_ours)
     }
+}
+
+/// Returns an address of a record as an address; IPv4 as IPv4.
+#[must_use]
+pub fn ip_of(addr: [u8; 16]) -> IpAddr {
+    IpAddr::from(Ipv6Addr::from(addr)).to_canonical()
 }
 
 /// Returns the enum of an IP protocol number.
@@ -159,5 +175,32 @@ pub fn direction_of(direction: u8) -> Direction {
     match direction {
         DIRECTION_EGRESS => Direction::Egress,
         _ => Direction::Ingress,
+    }
+}
+
+/// Returns the enum of a TCP state as the kernel numbers it.
+#[must_use]
+pub fn state_of(state: u8) -> v1::TcpState {
+    v1::TcpState::try_from(i32::from(state)).unwrap_or_default()
+}
+
+impl From<DnsSide> for v1::DnsSide {
+    fn from(side: DnsSide) -> Self {
+        match side {
+            DnsSide::Client => Self::Client,
+            DnsSide::Server => Self::Server,
+            DnsSide::Transit => Self::Transit,
+        }
+    }
+}
+
+impl From<DnsOutcome> for v1::DnsOutcome {
+    fn from(outcome: DnsOutcome) -> Self {
+        match outcome {
+            DnsOutcome::Answered => Self::Answered,
+            DnsOutcome::Timeout => Self::Timeout,
+            DnsOutcome::Unasked => Self::Unasked,
+            DnsOutcome::Malformed => Self::Malformed,
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use orb8_common::flow::{DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey, HOOK_SOCKET};
 use orb8_proto::filter::End;
 
-use super::Owner;
+use super::{Label, Owner};
 use crate::event::{FlowSample, UnixNanos};
 use crate::identity::Workload;
 
@@ -34,6 +34,8 @@ pub struct Flow {
     pub tcp_flags: u8,
     /// Whether it is the agent's own API traffic.
     pub self_traffic: bool,
+    /// The name by which the local end's owner found the other end.
+    pub label: Option<Arc<Label>>,
     /// Why it has ended, `None` while it has not.
     pub end: Option<EndReason>,
     /// The drain cycle that the two counters below are of.
@@ -106,6 +108,7 @@ impl Flow {
             ifindex: 0,
             tcp_flags: 0,
             self_traffic: false,
+            label: None,
             end: None,
             cycle: 0,
             cycle_packets: 0,
@@ -148,6 +151,18 @@ impl Flow {
         }
         self.subject = owner.subject.or(self.subject.take());
         self.self_traffic |= owner.self_traffic;
+    }
+
+    /// Returns the name of one end's address, where the other end's owner looked it up.
+    #[must_use]
+    pub fn label(&self, end: End) -> Option<&Label> {
+        let addr = match end {
+            End::Source => &self.key.source_addr,
+            End::Destination => &self.key.destination_addr,
+        };
+        // Nobody has to look up itself.
+        let is_local = self.local_end() == Some(end);
+        self.label.as_deref().filter(|label| label.addr == *addr && !is_local)
     }
 
     /// Returns which end is on this node, where that is known.

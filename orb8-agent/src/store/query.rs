@@ -1,11 +1,12 @@
 //! Asking the store.
 
 use std::cmp::{Ordering, Reverse};
+use std::sync::Arc;
 use std::time::Duration;
 
 use orb8_proto::filter::Matcher;
 
-use super::{Flow, FlowStore, FlowView, InterfaceNames};
+use super::{Flow, FlowStore, FlowView, InterfaceNames, TcpHealth};
 use crate::event::UnixNanos;
 
 /// What flows are ordered by.
@@ -43,7 +44,7 @@ pub struct Query {
     pub limit: usize,
 }
 
-/// A flow with its rates.
+/// A flow with its rates, and what is known of its connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowRow {
     /// The flow.
@@ -52,6 +53,8 @@ pub struct FlowRow {
     pub bytes_per_second: u64,
     /// Average over the last drain interval.
     pub packets_per_second: u64,
+    /// What is known of its connection. The store does not know it; who has the connections adds it.
+    pub tcp: Option<Arc<TcpHealth>>,
 }
 
 /// An answer.
@@ -106,6 +109,7 @@ impl FlowStore {
             bytes_per_second: per_second(bytes, self.interval),
             packets_per_second: per_second(packets, self.interval),
             flow,
+            tcp: None,
         }
     }
 

@@ -100,9 +100,9 @@ impl Slab {
     pub(super) fn remove(&mut self, at: u32) -> Flow {
         self.move_to(at, State::Free);
         let slot = &mut self[at];
-        // An owner must not outlive its flows in a free slot.
-        let subject = slot.flow.subject.take();
-        Flow { subject, ..slot.flow.clone() }
+        // What is shared must not outlive its flows in a free slot.
+        let (subject, label) = (slot.flow.subject.take(), slot.flow.label.take());
+        Flow { subject, label, ..slot.flow.clone() }
     }
 
     /// Puts a slot at the end of a state's list.

@@ -207,6 +207,12 @@ fn a_reused_port_is_a_new_flow() {
     assert_eq!(bench.ended(), [(1, EndReason::Rst, 5)]);
     let straggler = counted(key(1), 1, 3);
     assert_eq!(bench.apply(&straggler), Change::Updated, "no SYN: it belongs to the old one");
+    let last_ack = FlowSample { tcp_flags: 0x10, ..moment(key(1), SampleKind::New, 3) };
+    assert_eq!(
+        bench.apply(&last_ack),
+        Change::Unchanged,
+        "nor does the moment of one open another"
+    );
     assert_eq!(bench.apply(&moment(key(1), SampleKind::New, 4)), Change::New);
     assert_eq!(bench.apply(&counted(key(1), 2, 4)), Change::Updated);
     let page = bench.store.query(&everything(), &InterfaceNames::default());

@@ -6,13 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::{
-    maps::loaded_maps,
-    programs::{loaded_links, loaded_programs},
-};
 use orb8_agent::{
     config::AttachStrategy,
-    ebpf::{AttachedTo, FlowOptions, LinkKind},
+    ebpf::{AttachedTo, FlowOptions, LinkKind, PacketObject},
 };
 use orb8_common::packet::protocol;
 
@@ -22,6 +18,7 @@ use super::support::{
     engine::{DEFAULTS, Engine, TCX, features, has, without_tcx},
     eventually,
     netns::{Counted, Netns, VERSIONS, VETH},
+    objects::{alive, held},
     reference::{Order, Reference},
     roles::Player,
     scaled, skip,
@@ -90,29 +87,6 @@ fn other_programs_on_the_interface_go_on() {
         let udp = engine.seen.sum(|key| key.protocol == protocol::UDP);
         assert_eq!(udp.packets, 50, "what was counted while attached");
     }
-}
-
-/// What this process holds of the kernel's BPF objects: kind and id.
-fn held() -> BTreeSet<(&'static str, u32)> {
-    let mut held = BTreeSet::new();
-    for entry in fs::read_dir("/proc/self/fdinfo").expect("the descriptors").flatten() {
-        let text = fs::read_to_string(entry.path()).unwrap_or_default();
-        for kind in ["prog_id", "map_id", "link_id"] {
-            let value = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(':'));
-            if let Some(id) = value.and_then(|value| value.trim().parse().ok()) {
-                held.insert((kind, id));
-            }
-        }
-    }
-    held
-}
-
-/// Every BPF object that the kernel has.
-fn alive() -> BTreeSet<(&'static str, u32)> {
-    let programs = loaded_programs().flatten().map(|program| ("prog_id", program.id()));
-    let maps = loaded_maps().flatten().map(|map| ("map_id", map.id()));
-    let links = loaded_links().flatten().map(|link| ("link_id", link.id()));
-    programs.chain(maps).chain(links).collect()
 }
 
 /// Ours among the filters that `tc` shows, by direction.

@@ -8,13 +8,19 @@ use std::{
 
 pub(crate) mod agent;
 pub(crate) mod cgroup;
+pub(crate) mod dns;
 pub(crate) mod engine;
 pub(crate) mod frames;
+pub(crate) mod name_server;
 pub(crate) mod netns;
+pub(crate) mod objects;
+pub(crate) mod program;
 pub(crate) mod reference;
 pub(crate) mod roles;
 pub(crate) mod seen;
+pub(crate) mod tcp;
 pub(crate) mod traffic;
+pub(crate) mod watch;
 
 use cgroup::{Cgroup, Joined};
 use netns::Pair;

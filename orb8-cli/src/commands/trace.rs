@@ -1,21 +1,27 @@
-//! `orb8 trace network`: flows as they begin, move and end.
+//! `orb8 trace`: what happens, as it happens. One file per signal has what sets it apart.
 
+use std::io;
 use std::time::Duration;
 
-use orb8_proto::v1::{EventKind, StreamEventsRequest, StreamEventsResponse};
+use orb8_proto::columns::{Subject, View};
+use orb8_proto::v1::Lost;
 use tokio::time::{sleep, timeout};
-use tonic::{Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 use self::printer::Printer;
-use self::summary::Summary;
+use self::summary::{Summary, Tally};
 use super::Shape;
-use crate::args::{GlobalArgs, TraceArgs};
-use crate::connection::{Connection, Fallback};
+use crate::args::{GlobalArgs, StreamArgs};
+use crate::connection::{Client, Connection, Fallback, Topic};
 use crate::console::Console;
 use crate::error::{CliError, Exit};
+use crate::output::Machine;
 
+mod dns;
+mod network;
 mod printer;
 mod summary;
+mod tcp;
 
 /// The stream has told everything when it pauses for this long after the engine's last drain.
 const QUIET: Duration = Duration::from_millis(100);
@@ -23,25 +29,56 @@ const QUIET: Duration = Duration::from_millis(100);
 /// On a busy machine it never pauses. Nobody waits longer than this for the prompt.
 const REST: Duration = Duration::from_secs(1);
 
-type Events = Streaming<StreamEventsResponse>;
+/// One signal's stream, as its flags want it.
+pub(super) trait Stream {
+    /// The signal's name among the agent's sources.
+    const SIGNAL: &'static str;
+    /// What a loss in the ring means here.
+    const LOST_IN_RING: &'static str;
+    const VIEW: &'static View<Self::Subject>;
+    type Subject: Subject;
+    type Message: 'static;
+    type Tally: Tally<Self::Message>;
 
-pub(super) async fn run(
+    fn args(&self) -> &StreamArgs;
+
+    async fn subscribe(
+        &self,
+        client: &mut Client,
+    ) -> Result<Response<Streaming<Self::Message>>, Status>;
+
+    /// Says what a message tells.
+    fn told(message: &Self::Message) -> Told<'_, Self::Subject>;
+
+    /// Writes a message as an object; nothing for a kind that this build does not know.
+    fn write(machine: Machine, out: &mut dyn io::Write, message: &Self::Message) -> io::Result<()>;
+}
+
+/// What a message tells.
+pub(super) enum Told<'a, S: Subject> {
+    Row(S::Row<'a>),
+    Lost(&'a Lost),
+    /// What this build does not know.
+    Nothing,
+}
+
+pub(super) async fn run<S: Stream>(
     global: &GlobalArgs,
-    args: &TraceArgs,
+    args: &S,
     console: &mut Console,
 ) -> Result<Exit, CliError> {
     let interrupt = console.interrupt.clone();
     let answered = tokio::select! {
         biased;
         () = interrupt.cancelled() => None,
-        () = too_late(global, args) => return Err(nobody_in_time()),
+        () = too_late(global, args.args()) => return Err(nobody_in_time()),
         answered = begin(global, args, console) => Some(answered?),
     };
-    let Some((mut connection, events)) = answered else {
+    let Some((mut connection, messages)) = answered else {
         console.note("interrupted before anyone answered");
         return Ok(Exit::Success);
     };
-    let result = follow(&mut connection, events, global, args, console).await;
+    let result = follow(&mut connection, messages, global, args, console).await;
     connection.close().await;
     let (summary, end) = result?;
     console.out.flush()?;
@@ -50,18 +87,19 @@ pub(super) async fn run(
 }
 
 /// Finds someone who answers, and waits for the answer.
-async fn begin(
+async fn begin<S: Stream>(
     global: &GlobalArgs,
-    args: &TraceArgs,
+    args: &S,
     console: &mut Console,
-) -> Result<(Connection, Events), CliError> {
-    let mut connection = Connection::open(global, Fallback::Engine(&args.engine), console).await?;
-    let events = match request(&connection, args, console) {
-        Ok(request) => subscribe(&mut connection, request, global.timeout).await,
+) -> Result<(Connection, Streaming<S::Message>), CliError> {
+    let fallback = Fallback::Engine(&args.args().engine);
+    let mut connection = Connection::open(global, fallback, console).await?;
+    let messages = match check_past(&connection, args.args(), console) {
+        Ok(()) => subscribe(&mut connection, args, global.timeout, console).await,
         Err(error) => Err(error),
     };
-    match events {
-        Ok(events) => Ok((connection, events)),
+    match messages {
+        Ok(messages) => Ok((connection, messages)),
         Err(error) => {
             connection.close().await;
             Err(error)
@@ -70,34 +108,44 @@ async fn begin(
 }
 
 /// The request itself has no timeout: it lasts as long as the stream.
-async fn subscribe(
+async fn subscribe<S: Stream>(
     connection: &mut Connection,
-    request: StreamEventsRequest,
+    args: &S,
     patience: Duration,
-) -> Result<Events, CliError> {
-    let answer = timeout(patience, connection.client.stream_events(request)).await;
+    console: &mut Console,
+) -> Result<Streaming<S::Message>, CliError> {
+    let answer = timeout(patience, args.subscribe(&mut connection.client)).await;
     match answer {
-        Ok(answer) => connection.heard(answer),
+        Ok(answer) => {
+            let topic = Topic { command: S::VIEW.command, signal: S::SIGNAL };
+            let (messages, missing) = connection.heard_of(topic, answer).await?;
+            if let Some(missing) = missing {
+                let (who, signal) = (&connection.name, S::SIGNAL);
+                console.note(&format!("{who} runs not all of the {signal} signal: {missing}"));
+            }
+            Ok(messages)
+        }
         Err(_) => Err(CliError::silent(&connection.name)),
     }
 }
 
 /// Prints until something ends it, and returns what went by and whether that end was wanted.
-async fn follow(
+async fn follow<S: Stream>(
     connection: &mut Connection,
-    events: Events,
+    messages: Streaming<S::Message>,
     global: &GlobalArgs,
-    args: &TraceArgs,
+    args: &S,
     console: &mut Console,
-) -> Result<(Summary, Result<(), CliError>), CliError> {
+) -> Result<(Summary<S>, Result<(), CliError>), CliError> {
     if connection.is_standalone() {
         console.note("tracing in this process; Ctrl-C ends it");
     }
     let interrupt = console.interrupt.clone();
+    let args = args.args();
     let mut trace = Trace {
-        events,
+        messages,
         left: args.limit.unwrap_or(u64::MAX),
-        printer: Printer::new(Shape::of(global.output), args, console),
+        printer: Printer::<S>::new(Shape::of(global.output), args, console),
         summary: Summary::new(args.is_past()),
         console,
     };
@@ -121,38 +169,29 @@ async fn follow(
     Ok((trace.summary, end))
 }
 
-fn request(
+fn check_past(
     connection: &Connection,
-    args: &TraceArgs,
+    args: &StreamArgs,
     console: &mut Console,
-) -> Result<StreamEventsRequest, CliError> {
-    let past = args.last.is_some() || args.since.is_some();
-    if past && connection.is_standalone() {
+) -> Result<(), CliError> {
+    if args.has_past() && connection.is_standalone() {
         return Err(CliError::Usage(
             "--last and --since need an agent: an engine that starts now has no past".to_owned(),
         ));
     }
-    if args.follow && !past {
+    if args.follow && !args.has_past() {
         console.note("--follow is the default without --last and --since");
     }
-    Ok(StreamEventsRequest {
-        include: args.filters.include.clone(),
-        exclude: args.filters.exclude.clone(),
-        include_self_traffic: args.show.include_self,
-        kinds: args.kinds(),
-        last: args.last.unwrap_or(0),
-        no_follow: args.is_past(),
-        since_time_ns: args.since.map(|since| since.unix_ns()),
-    })
+    Ok(())
 }
 
 /// A stream that is being printed.
-struct Trace<'a> {
-    events: Events,
+struct Trace<'a, S: Stream> {
+    messages: Streaming<S::Message>,
     /// Rows that may still be printed.
     left: u64,
-    printer: Printer,
-    summary: Summary,
+    printer: Printer<S>,
+    summary: Summary<S>,
     console: &'a mut Console,
 }
 
@@ -166,7 +205,7 @@ enum End {
     Failed(Status),
 }
 
-impl Trace<'_> {
+impl<S: Stream> Trace<'_, S> {
     /// Prints until the stream or the limit ends it. Output is flushed when no event waits, so a
     /// burst costs few writes and a quiet stream is seen at once.
     async fn print_all(&mut self) -> Result<End, CliError> {
@@ -175,14 +214,14 @@ impl Trace<'_> {
             tokio::task::consume_budget().await;
             let ready = tokio::select! {
                 biased;
-                event = self.events.message() => Some(event),
+                event = self.messages.message() => Some(event),
                 () = std::future::ready(()) => None,
             };
             let event = match ready {
                 Some(event) => event,
                 None => {
                     self.console.out.flush()?;
-                    self.events.message().await
+                    self.messages.message().await
                 }
             };
             match event {
@@ -202,7 +241,7 @@ impl Trace<'_> {
             // Read while it drains: what a subscriber does not read in time is lost.
             tokio::select! {
                 () = &mut drain => break,
-                event = self.events.message() => match event {
+                event = self.messages.message() => match event {
                     Ok(Some(event)) => self.take(&event)?,
                     Ok(None) | Err(_) => return Ok(()),
                 },
@@ -213,7 +252,7 @@ impl Trace<'_> {
         loop {
             let event = tokio::select! {
                 () = &mut rest => return Ok(()),
-                event = timeout(QUIET, self.events.message()) => event,
+                event = timeout(QUIET, self.messages.message()) => event,
             };
             let Ok(Ok(Some(event))) = event else {
                 return Ok(());
@@ -222,12 +261,12 @@ impl Trace<'_> {
         }
     }
 
-    /// Counts an event, and prints it unless the limit is reached.
-    fn take(&mut self, event: &StreamEventsResponse) -> Result<(), CliError> {
-        self.summary.add(event);
+    /// Counts what a message tells, and prints it unless the limit is reached.
+    fn take(&mut self, message: &S::Message) -> Result<(), CliError> {
+        self.summary.add(message);
         if self.left > 0 {
-            self.printer.print(event, self.console)?;
-            self.left -= u64::from(event.kind() != EventKind::Lost);
+            self.printer.print(message, self.console)?;
+            self.left -= u64::from(!matches!(S::told(message), Told::Lost(_)));
         }
         Ok(())
     }
@@ -235,7 +274,7 @@ impl Trace<'_> {
 
 /// Waits until --duration is over before anyone answered. An engine in this process may take its
 /// time to start: there, the clock starts with the stream.
-async fn too_late(global: &GlobalArgs, args: &TraceArgs) {
+async fn too_late(global: &GlobalArgs, args: &StreamArgs) {
     let asks = global.agent.is_some() && !global.standalone;
     elapsed(args.duration.filter(|_| asks)).await;
 }

@@ -1,15 +1,25 @@
-use orb8_proto::v1::{Direction, FlowFilter, Protocol};
+use orb8_proto::v1::{
+    Direction, DnsFilter, DnsOutcome, DnsSide, FlowFilter, Protocol, TcpEventKind, TcpFilter,
+    TcpState,
+};
 
-use super::{FilterArgs, FromArgMatches};
+use super::{
+    Connections, DnsExchanges, DnsSummaries, FilterArgs, FilterKind, Flows, FromArgMatches,
+    TcpEvents,
+};
 
-fn try_parse(line: &str) -> Result<FilterArgs, String> {
-    let command = <FilterArgs as clap::Args>::augment_args(clap::Command::new("test"));
+fn try_parse_as<K: FilterKind>(line: &str) -> Result<FilterArgs<K>, String> {
+    let command = <FilterArgs<K> as clap::Args>::augment_args(clap::Command::new("test"));
     let args = std::iter::once("test").chain(line.split_whitespace());
     let matches = command.try_get_matches_from(args).map_err(|error| error.to_string())?;
     FilterArgs::from_arg_matches(&matches).map_err(|error| error.to_string())
 }
 
-fn parse(line: &str) -> FilterArgs {
+fn try_parse(line: &str) -> Result<FilterArgs<Flows>, String> {
+    try_parse_as(line)
+}
+
+fn parse(line: &str) -> FilterArgs<Flows> {
     try_parse(line).unwrap()
 }
 
@@ -19,7 +29,11 @@ fn texts(values: &[&str]) -> Vec<String> {
 
 #[test]
 fn no_flags_filter_nothing() {
-    assert_eq!(parse(""), FilterArgs::default());
+    for line in ["", "-A", "--all-namespaces"] {
+        let filters = parse(line);
+        assert!(filters.include.is_empty() && filters.exclude.is_empty());
+    }
+    assert!(try_parse("-A -n ml").unwrap_err().contains("cannot be used with"));
 }
 
 #[test]
@@ -34,7 +48,8 @@ fn flags_are_anded_and_values_are_ored() {
         ip_version: vec![4],
         ..FlowFilter::default()
     };
-    assert_eq!(filters, FilterArgs { include: vec![expected], exclude: vec![] });
+    assert_eq!(filters.include, [expected]);
+    assert!(filters.exclude.is_empty());
 }
 
 #[test]
@@ -117,5 +132,78 @@ fn bad_values_are_named_with_their_flag() {
     ] {
         let error = try_parse(line).unwrap_err();
         assert!(error.contains(expected), "{line}: {error}");
+    }
+}
+
+#[test]
+fn dns_flags_go_with_those_of_flows() {
+    let filters = try_parse_as::<DnsExchanges>(
+        "--name *.svc,API.* --type A,65 --rcode nxdomain --outcome timeout --side client --slow 50ms \
+         -n ml --not --name a.b --not --to-ip 10.0.0.1",
+    )
+    .unwrap();
+    let expected = DnsFilter {
+        flow: Some(FlowFilter { namespace: texts(&["ml"]), ..FlowFilter::default() }),
+        name: texts(&["*.svc", "API.*"]),
+        rcode: texts(&["nxdomain"]),
+        query_type: texts(&["A", "65"]),
+        outcome: vec![DnsOutcome::Timeout.into()],
+        side: vec![DnsSide::Client.into()],
+        min_latency_ns: Some(50_000_000),
+    };
+    assert_eq!(filters.include, [expected]);
+    let address = FlowFilter { destination_ip: texts(&["10.0.0.1"]), ..FlowFilter::default() };
+    let exclude = [
+        DnsFilter { name: texts(&["a.b"]), ..DnsFilter::default() },
+        DnsFilter { flow: Some(address), ..DnsFilter::default() },
+    ];
+    assert_eq!(filters.exclude, exclude);
+}
+
+#[test]
+fn tcp_flags_go_with_those_of_flows() {
+    let filters = try_parse_as::<TcpEvents>(
+        "--events connect,Reset --event drop --reason NETFILTER* --state syn-sent --slow 1s --pod a",
+    )
+    .unwrap();
+    let kinds =
+        [TcpEventKind::Connect, TcpEventKind::Fail, TcpEventKind::Reset, TcpEventKind::Drop];
+    let expected = TcpFilter {
+        flow: Some(FlowFilter { pod: texts(&["a"]), ..FlowFilter::default() }),
+        kind: kinds.map(i32::from).to_vec(),
+        min_latency_ns: Some(1_000_000_000),
+        reason: texts(&["NETFILTER*"]),
+        state: vec![TcpState::SynSent.into()],
+    };
+    assert_eq!(filters.include, [expected]);
+}
+
+#[test]
+fn lists_lack_what_only_streams_have() {
+    for line in ["--ip 10.0.0.1", "--port 53", "--from-pod a"] {
+        assert!(try_parse_as::<DnsSummaries>(line).unwrap_err().contains("unexpected argument"));
+    }
+    for line in ["--events close", "--reason A", "--interface eth0"] {
+        assert!(try_parse_as::<Connections>(line).unwrap_err().contains("unexpected argument"));
+    }
+}
+
+#[test]
+fn bad_values_of_dns_and_tcp_are_named_with_their_flag() {
+    let dns = |line| try_parse_as::<DnsExchanges>(line).unwrap_err();
+    let tcp = |line| try_parse_as::<TcpEvents>(line).unwrap_err();
+    for (error, expected) in [
+        (dns("--rcode NXDOMAIM"), "'NXDOMAIM' for '--rcode <RCODE>': `NXDOMAIM` is not a response"),
+        (dns("--type AAAAA"), "'AAAAA' for '--type <TYPE>': `AAAAA` is not a record type"),
+        (dns("--name="), "'--name <PATTERN>"),
+        (dns("--slow fast"), "'fast' for '--slow <DURATION>': give a duration"),
+        (dns("--slow 50"), "the unit is missing"),
+        (dns("--side middle"), "[possible values: client, server, transit]"),
+        (dns("--outcome lost"), "[possible values: answered, timeout, unasked, malformed]"),
+        (tcp("--events open"), "[possible values: connect, accept, fail, close, retransmit,"),
+        (tcp("--state open"), "[possible values: established, syn-sent,"),
+        (tcp("--reason A*B"), "has a `*` that is not at its end"),
+    ] {
+        assert!(error.contains(expected), "{error}");
     }
 }

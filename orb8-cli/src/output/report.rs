@@ -277,8 +277,8 @@ fn visible(text: &str) -> usize {
     text.chars().filter(seen).count()
 }
 
-/// Returns the line that a loss makes in a stream.
-pub(crate) fn lost(lost: &Lost, colors: bool) -> String {
+/// Returns the line that a loss makes in a stream. `in_ring` says what one in the ring means.
+pub(crate) fn lost(lost: &Lost, in_ring: &str, colors: bool) -> String {
     let events = units::count(lost.events);
     let text = match lost.source() {
         LostSource::Kernel => format!(
@@ -287,7 +287,7 @@ pub(crate) fn lost(lost: &Lost, colors: bool) -> String {
             units::bytes(lost.bytes)
         ),
         LostSource::Ring => {
-            format!("EVENTS LOST: RING {events} (their packets are counted)")
+            format!("EVENTS LOST: RING {events} ({in_ring})")
         }
         LostSource::Subscriber => {
             format!("EVENTS LOST: SUBSCRIBER {events} (this reader is too slow)")

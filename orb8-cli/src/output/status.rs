@@ -6,7 +6,7 @@ use orb8_proto::v1::{
 };
 use serde::Serialize;
 
-use super::flow::Word;
+use super::value::Word;
 
 /// `orb8 status`.
 #[derive(Debug, Serialize)]

@@ -25,8 +25,9 @@ pub(crate) fn of(tone: Tone, text: &str) -> Style {
         // Nobody in particular.
         Tone::Owner if text == HOST => QUIET,
         Tone::Owner => OWNER,
-        Tone::Event if text == "new" => GOOD,
-        Tone::Event => PLAIN,
+        Tone::Good => GOOD,
+        Tone::Warn => WARN,
+        Tone::Bad => BAD,
     }
 }
 

@@ -1,11 +1,10 @@
-//! Tables of flows that fit where they are read.
+//! Tables that fit where they are read.
 //!
 //! Columns are as wide as their widest cell so far. Where they do not fit, flexible columns shrink
 //! to their comfort, extra columns go, the others shrink to their least, and then they go too, the
 //! least important first.
 
-use orb8_proto::columns::{Align, Column, Cut, EXTRA, Format, Row, Tone, View, Width};
-use orb8_proto::v1::EventKind;
+use orb8_proto::columns::{Align, Column, Cut, EXTRA, Format, Subject, Tone, View, Width};
 
 use super::style;
 
@@ -19,8 +18,9 @@ const STEP: usize = 4;
 const NOTHING: &str = "-";
 
 /// A table that is being printed.
-pub(crate) struct Table {
-    view: View,
+pub(crate) struct Table<S: Subject> {
+    view: &'static View<S>,
+    columns: &'static [&'static Column<S>],
     format: Format,
     colors: bool,
     /// Characters per line; `None` where nobody counts them.
@@ -37,6 +37,7 @@ struct Layout(Vec<Option<usize>>);
 /// The cells of one row, and whether it is one that matters less.
 pub(crate) struct Cells {
     texts: Vec<Option<String>>,
+    tones: Vec<Tone>,
     quiet: bool,
 }
 
@@ -49,33 +50,42 @@ pub(crate) enum Change {
     Layout,
 }
 
-impl Table {
-    pub(crate) fn new(view: View, format: Format, room: Option<u16>, colors: bool) -> Self {
-        let columns = view.columns();
+impl<S: Subject> Table<S> {
+    pub(crate) fn new(
+        view: &'static View<S>,
+        wide: bool,
+        format: Format,
+        room: Option<u16>,
+        colors: bool,
+    ) -> Self {
+        let columns = if wide { view.wide } else { view.columns };
         let widest: Vec<usize> = columns.iter().map(|column| usual(view, column)).collect();
         let room = room.map(usize::from);
         let layout = Layout::fit(columns, &widest, room);
-        Self { view, format, colors, room, widest, layout }
+        Self { view, columns, format, colors, room, widest, layout }
     }
 
     /// Makes the cells of a row.
-    pub(crate) fn cells(&self, row: &Row<'_>) -> Cells {
-        let value = |column: &&Column| (column.value)(row, &self.format).map(printable);
-        let texts = self.view.columns().iter().map(value).collect();
-        let ended = row.event.is_some_and(|event| event.kind() == EventKind::FlowEnd);
-        Cells { texts, quiet: row.flow.self_traffic || ended }
+    pub(crate) fn cells(&self, row: S::Row<'_>) -> Cells {
+        let texts: Vec<_> = self
+            .columns
+            .iter()
+            .map(|column| (column.value)(row, &self.format).map(printable))
+            .collect();
+        let tones = self.columns.iter().map(|column| (column.tone)(row)).collect();
+        Cells { texts, tones, quiet: S::is_quiet(row) }
     }
 
     /// Makes room for a row. Do it before [`Self::line`].
     pub(crate) fn admit(&mut self, cells: &Cells) -> Change {
         let mut grown = false;
-        let columns = self.view.columns().iter();
+        let columns = self.columns.iter();
         for ((widest, text), column) in self.widest.iter_mut().zip(&cells.texts).zip(columns) {
             let length = text.as_deref().unwrap_or(NOTHING).chars().count();
             if length > *widest {
                 grown = true;
                 *widest = match column.width {
-                    Width::Flexible(..) if is_stream(self.view) => length.next_multiple_of(STEP),
+                    Width::Flexible(..) if self.view.is_stream => length.next_multiple_of(STEP),
                     Width::Flexible(..) | Width::Natural(_) => length,
                 };
             }
@@ -83,7 +93,7 @@ impl Table {
         if !grown {
             return Change::None;
         }
-        let layout = Layout::fit(self.view.columns(), &self.widest, self.room);
+        let layout = Layout::fit(self.columns, &self.widest, self.room);
         let moved = layout.starts() != self.layout.starts();
         self.layout = layout;
         if moved { Change::Layout } else { Change::None }
@@ -92,10 +102,10 @@ impl Table {
     /// Returns the header line.
     pub(crate) fn header(&self) -> String {
         let text = |i: usize| {
-            let column = self.view.columns()[i];
+            let column = self.columns[i];
             let header = self.view.header(column);
             let fits = self.layout.0[i].is_some_and(|width| header.len() <= width);
-            let header = if fits { header } else { column.short_header };
+            let header = if fits { header } else { column.short_header() };
             header.to_owned()
         };
         let line = self.assemble(text, |_| None);
@@ -108,9 +118,8 @@ impl Table {
         if cells.quiet {
             return style::paint(&self.assemble(text, |_| None), style::QUIET, self.colors);
         }
-        let columns = self.view.columns();
         self.assemble(text, |i| {
-            Some(if cells.texts[i].is_some() { columns[i].tone } else { Tone::Quiet })
+            Some(if cells.texts[i].is_some() { cells.tones[i] } else { Tone::Quiet })
         })
     }
 
@@ -119,7 +128,7 @@ impl Table {
         text: impl Fn(usize) -> String,
         tone: impl Fn(usize) -> Option<Tone>,
     ) -> String {
-        let columns = self.view.columns();
+        let columns = self.columns;
         let shown: Vec<(usize, usize)> = self
             .layout
             .0
@@ -161,7 +170,7 @@ impl Layout {
         shown
     }
 
-    fn fit(columns: &[&Column], widest: &[usize], room: Option<usize>) -> Self {
+    fn fit<S: Subject>(columns: &[&Column<S>], widest: &[usize], room: Option<usize>) -> Self {
         let Some(room) = room else {
             return Self(widest.iter().copied().map(Some).collect());
         };
@@ -213,21 +222,17 @@ impl Layout {
 
 /// Returns the width that a column has before any row. A list knows all its rows before it is
 /// printed; a stream does not, and should not move at every row.
-fn usual(view: View, column: &Column) -> usize {
+fn usual<S: Subject>(view: &View<S>, column: &Column<S>) -> usize {
     let header = view.header(column).chars().count();
     match column.width {
         Width::Natural(least) => header.max(usize::from(least)),
-        Width::Flexible(..) if is_stream(view) => header.max(usize::from(column.usual)),
+        Width::Flexible(..) if view.is_stream => header.max(usize::from(column.usual)),
         Width::Flexible(..) => header,
     }
 }
 
-const fn is_stream(view: View) -> bool {
-    matches!(view, View::Events | View::EventsWide)
-}
-
 /// Takes a character from the widest column that can spare one, of two the less important.
-fn shrink(columns: &[&Column], widths: &mut [Option<usize>]) -> bool {
+fn shrink<S: Subject>(columns: &[&Column<S>], widths: &mut [Option<usize>]) -> bool {
     let can_spare = |i: &usize| match columns[*i].width {
         Width::Flexible(least, _) => widths[*i].is_some_and(|width| width > usize::from(least)),
         Width::Natural(_) => false,
@@ -286,6 +291,8 @@ fn printable(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use orb8_proto::columns::{dns, flow, tcp};
+
     use super::*;
 
     #[test]
@@ -309,9 +316,7 @@ mod tests {
         assert_eq!(printable("a\x1b[2Jb\n".into()), "a\u{fffd}[2Jb\u{fffd}");
     }
 
-    #[test]
-    fn nothing_is_wider_than_the_terminal() {
-        let columns = View::EventsWide.columns();
+    fn fits<S: Subject>(columns: &[&Column<S>]) {
         let widest: Vec<usize> = (0..columns.len()).map(|i| 20 + i).collect();
         for room in 21..400 {
             let layout = Layout::fit(columns, &widest, Some(room));
@@ -321,8 +326,16 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_wider_than_the_terminal() {
+        fits(flow::EVENTS.wide);
+        fits(dns::EXCHANGES.wide);
+        fits(tcp::EVENTS.wide);
+        fits(tcp::TOP.columns);
+    }
+
+    #[test]
     fn without_a_terminal_everything_is_there() {
-        let columns = View::Events.columns();
+        let columns = flow::EVENTS.columns;
         let widest = vec![100; columns.len()];
         let layout = Layout::fit(columns, &widest, None);
         assert!(layout.0.iter().all(|width| *width == Some(100)));

@@ -6,11 +6,14 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use orb8_proto::filter::Matcher;
+use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, TcpMatcher};
 use orb8_proto::v1::orbit_agent_service_server::{OrbitAgentService, OrbitAgentServiceServer};
 use orb8_proto::v1::{
-    Accounting, Flow, GetStatusRequest, GetStatusResponse, QueryFlowsRequest, QueryFlowsResponse,
-    StreamEventsRequest, StreamEventsResponse,
+    Accounting, DnsSummary, DnsTotals, Flow, GetStatusRequest, GetStatusResponse, QueryDnsRequest,
+    QueryDnsResponse, QueryFlowsRequest, QueryFlowsResponse, QueryTcpRequest, QueryTcpResponse,
+    SourceStatus, StreamDnsRequest, StreamDnsResponse, StreamEventsRequest, StreamEventsResponse,
+    StreamTcpRequest, StreamTcpResponse, TcpConnection, TcpTotals, stream_dns_response,
+    stream_tcp_response,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
@@ -27,8 +30,29 @@ pub(super) struct Script {
     pub(super) flows: Vec<Flow>,
     pub(super) accounting: Accounting,
     pub(super) events: Vec<StreamEventsResponse>,
+    pub(super) summaries: Vec<DnsSummary>,
+    pub(super) dns_totals: DnsTotals,
+    pub(super) exchanges: Vec<StreamDnsResponse>,
+    pub(super) connections: Vec<TcpConnection>,
+    pub(super) tcp_totals: TcpTotals,
+    pub(super) tcp_events: Vec<StreamTcpResponse>,
     /// What comes after the events.
     pub(super) end: End,
+    /// What it says of its sources; empty for those that run.
+    pub(super) sources: Vec<SourceStatus>,
+    /// Whether it has never heard of DNS and TCP.
+    pub(super) is_old: bool,
+}
+
+/// What it was asked.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    pub(super) queries: Mutex<Vec<QueryFlowsRequest>>,
+    pub(super) streams: Mutex<Vec<StreamEventsRequest>>,
+    pub(super) dns_queries: Mutex<Vec<QueryDnsRequest>>,
+    pub(super) dns_streams: Mutex<Vec<StreamDnsRequest>>,
+    pub(super) tcp_queries: Mutex<Vec<QueryTcpRequest>>,
+    pub(super) tcp_streams: Mutex<Vec<StreamTcpRequest>>,
 }
 
 /// How a stream goes on when the events are used up.
@@ -48,22 +72,13 @@ pub(super) enum End {
 /// A running agent. It ends with the test's runtime.
 pub(super) struct FakeAgent {
     dir: TempDir,
-    pub(super) queries: Arc<Mutex<Vec<QueryFlowsRequest>>>,
-    pub(super) streams: Arc<Mutex<Vec<StreamEventsRequest>>>,
+    pub(super) heard: Arc<Heard>,
 }
 
 impl FakeAgent {
     pub(super) fn start(script: Script) -> Self {
-        let agent = Self {
-            dir: tempfile::tempdir().unwrap(),
-            queries: Arc::default(),
-            streams: Arc::default(),
-        };
-        let service = Service {
-            script,
-            queries: Arc::clone(&agent.queries),
-            streams: Arc::clone(&agent.streams),
-        };
+        let agent = Self { dir: tempfile::tempdir().unwrap(), heard: Arc::default() };
+        let service = Service { script, heard: Arc::clone(&agent.heard) };
         let listener = UnixListener::bind(agent.socket()).unwrap();
         tokio::spawn(
             tonic::transport::Server::builder()
@@ -75,7 +90,7 @@ impl FakeAgent {
 
     /// Listens on loopback with TLS, for clients that its authority knows.
     pub(super) async fn start_tls(script: Script, tls: ServerTlsConfig) -> SocketAddr {
-        let service = Service { script, queries: Arc::default(), streams: Arc::default() };
+        let service = Service { script, heard: Arc::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut server = tonic::transport::Server::builder().tls_config(tls).unwrap();
@@ -103,52 +118,26 @@ pub(super) fn line(socket: &Path, command: &str) -> String {
 
 struct Service {
     script: Script,
-    queries: Arc<Mutex<Vec<QueryFlowsRequest>>>,
-    streams: Arc<Mutex<Vec<StreamEventsRequest>>>,
+    heard: Arc<Heard>,
 }
 
-#[tonic::async_trait]
-impl OrbitAgentService for Service {
-    async fn query_flows(
-        &self,
-        request: Request<QueryFlowsRequest>,
-    ) -> Result<Response<QueryFlowsResponse>, Status> {
-        let request = request.into_inner();
-        let matcher = Matcher::new(&request.include, &request.exclude)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let matched: Vec<Flow> =
-            self.script.flows.iter().filter(|flow| matcher.matches(*flow)).cloned().collect();
-        let answer = QueryFlowsResponse {
-            total_matched: matched.len() as u64,
-            flows: matched.into_iter().take(request.limit as usize).collect(),
-            accounting: Some(self.script.accounting),
-        };
-        self.queries.lock().unwrap().push(request);
-        Ok(Response::new(answer))
-    }
+type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
-    type StreamEventsStream =
-        Pin<Box<dyn Stream<Item = Result<StreamEventsResponse, Status>> + Send>>;
+fn bad(error: FilterError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
 
-    async fn stream_events(
+impl Service {
+    /// Sends messages, and ends as the script says.
+    async fn send<M: Send + 'static>(
         &self,
-        request: Request<StreamEventsRequest>,
-    ) -> Result<Response<Self::StreamEventsStream>, Status> {
-        let request = request.into_inner();
-        let matcher = Matcher::new(&request.include, &request.exclude)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let events = self
-            .script
-            .events
-            .clone()
-            .into_iter()
-            .filter(move |event| event.flow.as_ref().is_none_or(|flow| matcher.matches(flow)));
-        let end = if request.no_follow { End::Ends } else { self.script.end };
-        self.streams.lock().unwrap().push(request);
+        messages: Vec<M>,
+        no_follow: bool,
+    ) -> Result<Response<Messages<M>>, Status> {
+        let end = if no_follow { End::Ends } else { self.script.end };
         if matches!(end, End::Silent) {
             std::future::pending::<()>().await;
         }
-        let events = tokio_stream::iter(events.map(Ok));
         let rest = tokio_stream::once(()).then(move |()| async move {
             match end {
                 End::Ends | End::Silent => None,
@@ -159,13 +148,133 @@ impl OrbitAgentService for Service {
                 End::Fails => Some(Err(Status::unavailable("the agent is shutting down"))),
             }
         });
-        Ok(Response::new(Box::pin(events.chain(rest.filter_map(|item| item)))))
+        let messages = tokio_stream::iter(messages.into_iter().map(Ok));
+        Ok(Response::new(Box::pin(messages.chain(rest.filter_map(|item| item)))))
+    }
+
+    fn knows_more_than_flows(&self) -> Result<(), Status> {
+        if self.script.is_old { Err(Status::unimplemented("")) } else { Ok(()) }
+    }
+}
+
+#[tonic::async_trait]
+impl OrbitAgentService for Service {
+    async fn query_flows(
+        &self,
+        request: Request<QueryFlowsRequest>,
+    ) -> Result<Response<QueryFlowsResponse>, Status> {
+        let request = request.into_inner();
+        let matcher = Matcher::new(&request.include, &request.exclude).map_err(bad)?;
+        let matched: Vec<Flow> =
+            self.script.flows.iter().filter(|flow| matcher.matches(*flow)).cloned().collect();
+        let answer = QueryFlowsResponse {
+            total_matched: matched.len() as u64,
+            flows: matched.into_iter().take(request.limit as usize).collect(),
+            accounting: Some(self.script.accounting),
+        };
+        self.heard.queries.lock().unwrap().push(request);
+        Ok(Response::new(answer))
+    }
+
+    type StreamEventsStream = Messages<StreamEventsResponse>;
+
+    async fn stream_events(
+        &self,
+        request: Request<StreamEventsRequest>,
+    ) -> Result<Response<Self::StreamEventsStream>, Status> {
+        let request = request.into_inner();
+        let matcher = Matcher::new(&request.include, &request.exclude).map_err(bad)?;
+        let wanted = |event: &&StreamEventsResponse| {
+            event.flow.as_ref().is_none_or(|flow| matcher.matches(flow))
+        };
+        let events = self.script.events.iter().filter(wanted).cloned().collect();
+        let no_follow = request.no_follow;
+        self.heard.streams.lock().unwrap().push(request);
+        self.send(events, no_follow).await
+    }
+
+    async fn query_dns(
+        &self,
+        request: Request<QueryDnsRequest>,
+    ) -> Result<Response<QueryDnsResponse>, Status> {
+        self.knows_more_than_flows()?;
+        let request = request.into_inner();
+        DnsMatcher::for_summaries(&request.include, &request.exclude).map_err(bad)?;
+        let summaries = self.script.summaries.iter().take(request.limit as usize);
+        let answer = QueryDnsResponse {
+            summaries: summaries.cloned().collect(),
+            total_matched: self.script.summaries.len() as u64,
+            totals: Some(self.script.dns_totals),
+        };
+        self.heard.dns_queries.lock().unwrap().push(request);
+        Ok(Response::new(answer))
+    }
+
+    type StreamDnsStream = Messages<StreamDnsResponse>;
+
+    async fn stream_dns(
+        &self,
+        request: Request<StreamDnsRequest>,
+    ) -> Result<Response<Self::StreamDnsStream>, Status> {
+        self.knows_more_than_flows()?;
+        let request = request.into_inner();
+        let matcher = DnsMatcher::new(&request.include, &request.exclude).map_err(bad)?;
+        let wanted = |message: &&StreamDnsResponse| match &message.event {
+            Some(stream_dns_response::Event::Exchange(exchange)) => matcher.matches(exchange),
+            Some(stream_dns_response::Event::Lost(_)) | None => true,
+        };
+        let messages = self.script.exchanges.iter().filter(wanted).cloned().collect();
+        let no_follow = request.no_follow;
+        self.heard.dns_streams.lock().unwrap().push(request);
+        self.send(messages, no_follow).await
+    }
+
+    async fn query_tcp(
+        &self,
+        request: Request<QueryTcpRequest>,
+    ) -> Result<Response<QueryTcpResponse>, Status> {
+        self.knows_more_than_flows()?;
+        let request = request.into_inner();
+        let matcher =
+            TcpMatcher::for_connections(&request.include, &request.exclude).map_err(bad)?;
+        let matched: Vec<TcpConnection> =
+            self.script.connections.iter().filter(|one| matcher.matches(*one)).cloned().collect();
+        let answer = QueryTcpResponse {
+            total_matched: matched.len() as u64,
+            connections: matched.into_iter().take(request.limit as usize).collect(),
+            totals: Some(self.script.tcp_totals.clone()),
+        };
+        self.heard.tcp_queries.lock().unwrap().push(request);
+        Ok(Response::new(answer))
+    }
+
+    type StreamTcpStream = Messages<StreamTcpResponse>;
+
+    async fn stream_tcp(
+        &self,
+        request: Request<StreamTcpRequest>,
+    ) -> Result<Response<Self::StreamTcpStream>, Status> {
+        self.knows_more_than_flows()?;
+        let request = request.into_inner();
+        let matcher = TcpMatcher::new(&request.include, &request.exclude).map_err(bad)?;
+        let wanted = |message: &&StreamTcpResponse| match &message.event {
+            Some(stream_tcp_response::Event::Tcp(event)) => matcher.matches(event),
+            Some(stream_tcp_response::Event::Lost(_)) | None => true,
+        };
+        let messages = self.script.tcp_events.iter().filter(wanted).cloned().collect();
+        let no_follow = request.no_follow;
+        self.heard.tcp_streams.lock().unwrap().push(request);
+        self.send(messages, no_follow).await
     }
 
     async fn get_status(
         &self,
         _: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
-        Ok(Response::new(samples::status()))
+        let mut status = samples::status();
+        if !self.script.sources.is_empty() {
+            status.sources.clone_from(&self.script.sources);
+        }
+        Ok(Response::new(status))
     }
 }

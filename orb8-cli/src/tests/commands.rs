@@ -158,8 +158,9 @@ async fn filters_reach_the_agent() {
     let not_tcp = only("flows --not --protocol tcp").await;
     assert_eq!(not_tcp.len(), 2, "{not_tcp:?}");
     let two = only("flows -4 --not --protocol icmp --not --ip 127.0.0.0/8").await;
-    assert_eq!(two.len(), 2, "{two:?}");
+    assert_eq!(two.len(), 3, "{two:?}");
     assert!(two[0].contains("llama-trainer-0") && two[1].contains("ssh.service"), "{two:?}");
+    assert!(two[2].contains("models.example.com:https"), "{two:?}");
 }
 
 #[tokio::test]
@@ -169,8 +170,8 @@ async fn flags_become_a_query() {
         "flows --sort rate --ascending --limit 2 --since 5m --include-self --not -n kube*";
     let outcome = Surroundings::piped().run(&agent.ask(command)).await;
     assert_eq!(outcome.exit, Exit::Success);
-    assert!(outcome.err.contains("2 of 5 flows"), "{}", outcome.err);
-    let query = agent.queries.lock().unwrap().remove(0);
+    assert!(outcome.err.contains("2 of 6 flows"), "{}", outcome.err);
+    let query = agent.heard.queries.lock().unwrap().remove(0);
     assert_eq!(query.sort_by(), SortBy::Rate);
     assert!(query.ascending && query.include_self_traffic);
     assert_eq!(query.limit, 2);
@@ -178,8 +179,8 @@ async fn flags_become_a_query() {
     assert_eq!(query.exclude[0].namespace, ["kube*"]);
 
     let last = Surroundings::piped().run(&agent.ask("flows --last 3")).await;
-    assert!(last.err.contains("3 of 5 flows\n"), "{}", last.err);
-    let query = agent.queries.lock().unwrap().remove(0);
+    assert!(last.err.contains("3 of 6 flows\n"), "{}", last.err);
+    let query = agent.heard.queries.lock().unwrap().remove(0);
     assert_eq!((query.sort_by(), query.limit), (SortBy::LastSeen, 3));
 }
 
@@ -195,7 +196,7 @@ async fn flags_become_a_subscription() {
     run("trace network --since 1m -f --limit 1").await;
     let past = Surroundings::piped().run(&agent.ask("trace network --last 5")).await;
     assert!(past.err.ends_with("packets lost\n"), "no duration: {}", past.err);
-    let requests = agent.streams.lock().unwrap();
+    let requests = agent.heard.streams.lock().unwrap();
     assert!(!requests[0].no_follow && requests[0].kinds.is_empty());
     assert!(requests[1].no_follow);
     assert_eq!((requests[1].last, requests[1].kinds.as_slice()), (10, [1, 3].as_slice()));
@@ -268,9 +269,9 @@ async fn watching_refreshes_in_place() {
     assert_eq!(outcome.exit, Exit::Success, "{}", outcome.err);
     assert!(outcome.out.starts_with("\x1b[?25l\x1b[2J\x1b[H"), "{:?}", outcome.out);
     assert!(outcome.out.ends_with("\x1b[J\x1b[?25h"), "{:?}", outcome.out);
-    assert!(agent.queries.lock().unwrap().len() >= 2);
+    assert!(agent.heard.queries.lock().unwrap().len() >= 2);
     let title = outcome.out.lines().next().unwrap();
-    assert!(title.contains("  5 flows by bytes, 1.2GB/s; Ctrl-C ends"), "{title:?}");
+    assert!(title.contains("  6 flows by bytes, 1.2GB/s; Ctrl-C ends"), "{title:?}");
     let many = outcome.out.split("\x1b[H").nth(1).unwrap();
     assert!(many.lines().count() < 24, "it scrolls: {many}");
 

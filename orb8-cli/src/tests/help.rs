@@ -37,6 +37,36 @@ fn trace_network_short() {
 }
 
 #[test]
+fn trace_dns_short() {
+    assert_snapshot!(short_help(&["trace", "dns"]));
+}
+
+#[test]
+fn trace_tcp_short() {
+    assert_snapshot!(short_help(&["trace", "tcp"]));
+}
+
+#[test]
+fn dns_top_short() {
+    assert_snapshot!(short_help(&["dns", "top"]));
+}
+
+#[test]
+fn tcp_top_short() {
+    assert_snapshot!(short_help(&["tcp", "top"]));
+}
+
+#[test]
+fn dns() {
+    assert_snapshot!(help(&["dns"]));
+}
+
+#[test]
+fn tcp() {
+    assert_snapshot!(help(&["tcp"]));
+}
+
+#[test]
 fn orb8() {
     assert_snapshot!(help(&[]));
 }
@@ -106,6 +136,18 @@ async fn usage_mistakes_exit_64_and_list_the_choices() {
         ("trace network --duration 5", "the unit is missing"),
         ("trace network --pod a --not", "there is none after it"),
         ("flows --from-ip 10.0.0.0/33", "is neither an address nor a prefix"),
+        ("trace dns --rcode NXDOMAIM", "is not a response code like NXDOMAIN"),
+        ("trace dns --name=", "a name must not be empty"),
+        ("trace dns --slow junk", "give a duration such as 500ms"),
+        ("trace dns -A -n ml", "cannot be used with"),
+        ("trace dns --include-self", "unexpected argument '--include-self'"),
+        ("trace tcp --events open", "[possible values: connect, accept, fail, close, retransmit,"),
+        ("trace tcp --not --slow 1", "the unit is missing"),
+        ("dns top --sort size", "[possible values: queries, errors, timeouts, latency, last-seen]"),
+        ("tcp top --sort size", "[possible values: retransmits, rtt, handshake, bytes, opened]"),
+        ("dns top --interval 2s", "--watch"),
+        ("dns top --to-ip 10.0.0.1", "unexpected argument '--to-ip'"),
+        ("dns", "Usage: orb8 dns"),
         ("--agent ftp://a status", "give HOST:PORT"),
         ("--agent a --standalone flows", "cannot be used with"),
         ("status --standalone", "`orb8 diagnose --standalone`"),

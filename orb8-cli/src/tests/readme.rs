@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::fs;
 
+use orb8_proto::columns::{dns, flow, markdown, tcp};
+
 use crate::error::Exit;
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
@@ -25,8 +27,15 @@ fn exits() -> String {
 #[test]
 fn it_is_up_to_date() {
     let old = fs::read_to_string(README).unwrap();
-    let new = fill(&old, "columns", &orb8_proto::columns::markdown());
-    let new = fill(&new, "exits", &exits());
+    let tables = [
+        ("flow columns", markdown(&[&flow::LIST, &flow::EVENTS])),
+        ("dns columns", markdown(&[&dns::EXCHANGES])),
+        ("dns top columns", markdown(&[&dns::TOP])),
+        ("tcp columns", markdown(&[&tcp::EVENTS])),
+        ("tcp top columns", markdown(&[&tcp::TOP])),
+        ("exits", exits()),
+    ];
+    let new = tables.iter().fold(old.clone(), |page, (name, table)| fill(&page, name, table));
     if std::env::var_os("ORB8_BLESS").is_some() {
         fs::write(README, &new).unwrap();
         return;

@@ -4,13 +4,16 @@ use std::net::IpAddr;
 
 use orb8_proto::v1::{
     Accounting, AttachedInterface, Attachment, Attribution, Check, CheckState, Cost, Direction,
-    EndReason, Endpoint, EventKind, Flow, GetStatusResponse, Health, Hook, IcmpType, Interface,
-    LocalEnd, Lost, LostSource, Protocol, RingStatus, Runtime, SourceState, SourceStatus,
-    StreamEventsResponse, Workload,
+    DnsLabel, EndReason, Endpoint, EventKind, Flow, GetStatusResponse, Health, Hook, IcmpType,
+    Interface, LocalEnd, Lost, LostSource, Protocol, RingStatus, Runtime, SourceState,
+    SourceStatus, StreamEventsResponse, Workload,
 };
 
+pub(super) mod dns;
+pub(super) mod tcp;
+
 /// 2026-01-31T12:34:56.789012345Z.
-const NOON: u64 = 1_769_862_896_789_012_345;
+pub(super) const NOON: u64 = 1_769_862_896_789_012_345;
 const SECOND: u64 = 1_000_000_000;
 
 fn endpoint(ip: &str, port: u32, workload: Option<Workload>) -> Endpoint {
@@ -18,7 +21,12 @@ fn endpoint(ip: &str, port: u32, workload: Option<Workload>) -> Endpoint {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     };
-    Endpoint { ip, port, workload }
+    Endpoint { ip, port, workload, dns: None }
+}
+
+fn named(ip: &str, port: u32, name: &str) -> Endpoint {
+    let label = DnsLabel { name: name.into(), learned_ns: NOON - 60 * SECOND, ttl_seconds: 300 };
+    Endpoint { dns: Some(label), ..endpoint(ip, port, None) }
 }
 
 fn pod(namespace: &str, pod: &str) -> Option<Workload> {
@@ -73,6 +81,7 @@ pub(super) fn trainer() -> Flow {
         bytes_per_second: 1_234_567_890,
         packets_per_second: 850_000,
         tcp_flags: 0x1a,
+        tcp: Some(tcp::health()),
         ..flow(
             Protocol::Tcp,
             endpoint("10.244.1.12", 51_000, pod("ml", "llama-trainer-0")),
@@ -117,6 +126,17 @@ pub(super) fn dns() -> Flow {
     )
 }
 
+/// A destination that was found by its name.
+pub(super) fn download() -> Flow {
+    let mut flow = flow(
+        Protocol::Tcp,
+        endpoint("10.244.1.12", 51_234, pod("ml", "llama-trainer-0")),
+        named("93.184.216.34", 443, "models.example.com"),
+    );
+    flow.bytes = 4_200_000;
+    flow
+}
+
 /// No ports, no owner, a tag, seen at an interface.
 pub(super) fn ping() -> Flow {
     Flow {
@@ -145,7 +165,7 @@ pub(super) fn own() -> Flow {
 }
 
 pub(super) fn flows() -> Vec<Flow> {
-    vec![trainer(), ssh(), dns(), ping(), own()]
+    vec![trainer(), ssh(), dns(), download(), ping(), own()]
 }
 
 pub(super) fn event(kind: EventKind, flow: Flow) -> StreamEventsResponse {
@@ -223,18 +243,7 @@ pub(super) fn status() -> GetStatusResponse {
             evicted_bytes: 5000,
             ..Accounting::default()
         }),
-        sources: vec![
-            SourceStatus {
-                name: "flow".into(),
-                state: SourceState::Running.into(),
-                reason: String::new(),
-            },
-            SourceStatus {
-                name: "dns".into(),
-                state: SourceState::Skipped.into(),
-                reason: "the kernel has no ring buffer: use 5.8 or later".into(),
-            },
-        ],
+        sources: vec![running("flow", ""), running("dns", ""), running("tcp", ""), skipped("gpu")],
         attachment: Some(Attachment {
             requested: "auto".into(),
             in_force: "both".into(),
@@ -266,6 +275,18 @@ pub(super) fn status() -> GetStatusResponse {
         subscribers: 1,
         workloads_known: 57,
         pods_tracked: 12,
+    }
+}
+
+pub(super) fn running(name: &str, missing: &str) -> SourceStatus {
+    SourceStatus { name: name.into(), state: SourceState::Running.into(), reason: missing.into() }
+}
+
+pub(super) fn skipped(name: &str) -> SourceStatus {
+    SourceStatus {
+        name: name.into(),
+        state: SourceState::Skipped.into(),
+        reason: "the kernel has no ring buffer: use 5.8 or later".into(),
     }
 }
 

@@ -76,7 +76,8 @@ fn tcp_over_ipv4() {
 #[test]
 fn options_move_the_transport_header() {
     for options in [4, 20, 40] {
-        let (key, _) = parse(&ipv4(protocol::UDP, options, 0, &udp())).unwrap();
+        let (key, transport) = parse(&ipv4(protocol::UDP, options, 0, &udp())).unwrap();
+        assert_eq!(transport.offset as usize, 20 + options);
         assert_eq!(ports(&key), (53, 12345), "{options} bytes of options");
     }
 }

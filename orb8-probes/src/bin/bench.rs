@@ -1,4 +1,4 @@
-//! Programs for benchmarks and kernel tests only: what the `flow` object is compared with.
+//! Programs for benchmarks and kernel tests only: what the agent's objects are compared with.
 //!
 //! `bench_empty_*` do nothing, `bench_ring_*` send an event per packet as many agents do, and
 //! `bench_count_*` are the reference that accounting is checked against: they read no header.
@@ -7,10 +7,15 @@
 
 use aya_ebpf::{
     Global,
-    bindings::__sk_buff,
+    bindings::{
+        __sk_buff, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
+        BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+        BPF_SOCK_OPS_TCP_LISTEN_CB,
+    },
     btf_maps::{PerCpuArray, RingBuf},
-    macros::{btf_map, cgroup_skb, classifier},
-    programs::{SkBuffContext, TcContext},
+    helpers::generated::bpf_sock_ops_cb_flags_set,
+    macros::{btf_map, cgroup_skb, classifier, sock_ops},
+    programs::{SkBuffContext, SockOpsContext, TcContext},
 };
 use orb8_probes::{
     kernel::{atomic_add, monotonic_ns},
@@ -55,6 +60,22 @@ pub fn bench_empty_tc_ingress(_: TcContext) -> i32 {
 #[classifier]
 pub fn bench_empty_tc_egress(_: TcContext) -> i32 {
     NEXT
+}
+
+/// Does nothing as often as `tcp_operations` runs: it asks for the same callbacks of the same sockets.
+#[sock_ops]
+pub fn bench_empty_operations(ctx: SockOpsContext) -> u32 {
+    let op = ctx.op();
+    if op == BPF_SOCK_OPS_TCP_CONNECT_CB
+        || op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB
+        || op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB
+        || op == BPF_SOCK_OPS_TCP_LISTEN_CB
+    {
+        let wanted = BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG;
+        // SAFETY: the program's own context.
+        unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, wanted as i32) };
+    }
+    PASS as u32
 }
 
 #[classifier]

@@ -2,19 +2,26 @@ use std::collections::HashSet;
 
 use jiff::tz::TimeZone;
 
-use super::{Format, Row, TABLE, View, Width, endpoint, owner, protocol};
+use super::flow::{Row, endpoint, protocol};
+use super::{Format, Subject, View, Width, all, dns, flow, markdown, owner, tcp};
 use crate::filter::End;
 use crate::v1::{
-    Direction, EndReason, Endpoint, EventKind, Flow, IcmpType, LocalEnd, Protocol, Runtime,
-    StreamEventsResponse, Workload,
+    Direction, DnsLabel, EndReason, Endpoint, EventKind, Flow, IcmpType, LocalEnd, Protocol,
+    Runtime, StreamEventsResponse, TcpHealth, TcpState, Workload,
 };
 
+mod dns_cells;
+mod tcp_cells;
+
+const NOW: u64 = 1_700_000_000_123_456_789;
+
 fn format() -> Format {
-    Format { numeric: false, time_zone: TimeZone::UTC }
+    Format { numeric: false, names: true, time_zone: TimeZone::UTC, now_ns: NOW }
 }
 
-fn flow(protocol: Protocol, source: ([u8; 4], u32), destination: ([u8; 4], u32)) -> Flow {
-    let end = |(ip, port): ([u8; 4], u32)| Endpoint { ip: ip.to_vec(), port, workload: None };
+fn a_flow(protocol: Protocol, source: ([u8; 4], u32), destination: ([u8; 4], u32)) -> Flow {
+    let end =
+        |(ip, port): ([u8; 4], u32)| Endpoint { ip: ip.to_vec(), port, ..Endpoint::default() };
     Flow {
         source: Some(end(source)),
         destination: Some(end(destination)),
@@ -27,36 +34,47 @@ fn flow(protocol: Protocol, source: ([u8; 4], u32), destination: ([u8; 4], u32))
 }
 
 fn cell(name: &str, flow: &Flow, event: Option<&StreamEventsResponse>) -> Option<String> {
-    let column = TABLE.iter().find(|column| column.name == name).unwrap();
-    (column.value)(&Row { flow, event }, &format())
+    let columns = all(&[&flow::LIST, &flow::EVENTS]);
+    let column = columns.iter().find(|column| column.name == name).unwrap();
+    (column.value)(Row { flow, event }, &format())
 }
 
-#[test]
-fn every_column_is_complete_and_shown_somewhere() {
-    let shown: HashSet<&str> =
-        View::ALL.iter().flat_map(|view| view.columns()).map(|column| column.name).collect();
+/// Judges the columns of a subject.
+fn complete<S: Subject>(views: &[&View<S>]) {
+    let markdown = markdown(views);
     let mut names = HashSet::new();
-    for column in TABLE {
-        assert!(names.insert(column.name), "{} is there twice", column.name);
-        assert!(shown.contains(column.name), "{} is in no view", column.name);
+    for column in all(views) {
+        assert!(names.insert(column.name));
         assert!(column.doc.ends_with('.'), "{}", column.name);
-        assert!(!column.header.is_empty() && !column.short_header.is_empty());
+        assert!(!column.header.is_empty(), "{}", column.name);
         if let Width::Flexible(least, _) = column.width {
-            let header = column.short_header.len();
-            assert!(usize::from(least) >= header || column.name == "destination");
+            let header = column.short_header().len();
+            let names_fit = usize::from(least) >= header || column.name == "destination";
+            assert!(names_fit, "{}", column.name);
         }
-        assert!(super::markdown().contains(&format!("| {} | ", column.name)));
+        assert!(markdown.contains(&format!("| {} | ", column.name)));
     }
-    assert_eq!(names, shown, "a view has a column that the table lacks");
+    for view in views {
+        let shown: HashSet<&str> = view.wide.iter().map(|column| column.name).collect();
+        assert_eq!(shown.len(), view.wide.len(), "`{}` has a column twice", view.command);
+        for column in view.columns {
+            assert!(
+                shown.contains(column.name),
+                "{} is in no wide `{}`",
+                column.name,
+                view.command
+            );
+        }
+    }
 }
 
 #[test]
-fn wide_views_have_what_the_others_have() {
-    for (view, wide) in [(View::Flows, View::FlowsWide), (View::Events, View::EventsWide)] {
-        for column in view.columns() {
-            assert!(wide.columns().iter().any(|other| other.name == column.name));
-        }
-    }
+fn every_column_is_complete_and_wide_views_have_all() {
+    complete(&[&flow::LIST, &flow::EVENTS]);
+    complete(&[&dns::EXCHANGES]);
+    complete(&[&dns::TOP]);
+    complete(&[&tcp::EVENTS]);
+    complete(&[&tcp::TOP]);
 }
 
 #[test]
@@ -93,7 +111,7 @@ fn an_owner_has_its_best_name() {
 
 #[test]
 fn ports_have_names_where_they_mean_something() {
-    let flow = flow(Protocol::Tcp, ([10, 0, 0, 5], 50_051), ([10, 0, 0, 7], 443));
+    let flow = a_flow(Protocol::Tcp, ([10, 0, 0, 5], 50_051), ([10, 0, 0, 7], 443));
     let text = |end| endpoint(&flow, end, &format()).unwrap();
     assert_eq!(text(End::Source), "10.0.0.5:50051", "an ephemeral port is no service");
     assert_eq!(text(End::Destination), "10.0.0.7:https");
@@ -109,7 +127,7 @@ fn ports_have_names_where_they_mean_something() {
 
 #[test]
 fn protocols_without_ports_have_none() {
-    let mut ping = flow(Protocol::Icmp, ([10, 0, 0, 5], 0), ([1, 1, 1, 1], 0));
+    let mut ping = a_flow(Protocol::Icmp, ([10, 0, 0, 5], 0), ([1, 1, 1, 1], 0));
     ping.icmp = Some(IcmpType { r#type: 8, code: 0 });
     assert_eq!(cell("source", &ping, None).unwrap(), "10.0.0.5");
     assert_eq!(cell("protocol", &ping, None).unwrap(), "ICMP echo-request");
@@ -117,7 +135,7 @@ fn protocols_without_ports_have_none() {
     ping.icmp = Some(IcmpType { r#type: 99, code: 7 });
     assert_eq!(cell("protocol", &ping, None).unwrap(), "ICMP");
     assert_eq!(cell("info", &ping, None).unwrap(), "99/7");
-    let mut gre = flow(Protocol::Other, ([10, 0, 0, 5], 0), ([1, 1, 1, 1], 0));
+    let mut gre = a_flow(Protocol::Other, ([10, 0, 0, 5], 0), ([1, 1, 1, 1], 0));
     gre.ip_protocol = 47;
     assert_eq!(protocol(&gre), "GRE");
     gre.ip_protocol = 99;
@@ -126,13 +144,13 @@ fn protocols_without_ports_have_none() {
 
 #[test]
 fn an_update_shows_what_it_adds() {
-    let flow = flow(Protocol::Tcp, ([10, 0, 0, 5], 51_000), ([10, 0, 0, 7], 443));
+    let flow = a_flow(Protocol::Tcp, ([10, 0, 0, 5], 51_000), ([10, 0, 0, 7], 443));
     let event = |kind: EventKind| StreamEventsResponse {
         kind: kind.into(),
         delta_bytes: 100,
         delta_packets: 1,
         end_reason: EndReason::Rst.into(),
-        time_ns: 1_700_000_000_123_456_789,
+        time_ns: NOW,
         ..StreamEventsResponse::default()
     };
     let update = event(EventKind::FlowUpdate);
@@ -152,7 +170,7 @@ fn an_update_shows_what_it_adds() {
 #[test]
 fn the_owner_is_the_local_end() {
     let named = |name: &str| Some(Workload { unit: name.into(), ..Workload::default() });
-    let mut flow = flow(Protocol::Tcp, ([10, 0, 0, 5], 51_000), ([10, 0, 0, 7], 443));
+    let mut flow = a_flow(Protocol::Tcp, ([10, 0, 0, 5], 51_000), ([10, 0, 0, 7], 443));
     assert_eq!(cell("owner", &flow, None), None);
     flow.destination.as_mut().unwrap().workload = named("server");
     assert_eq!(cell("owner", &flow, None).unwrap(), "server", "the only known end");
@@ -163,8 +181,36 @@ fn the_owner_is_the_local_end() {
 }
 
 #[test]
+fn a_name_that_led_there_is_shown_instead() {
+    let mut flow = a_flow(Protocol::Tcp, ([10, 0, 0, 5], 51_000), ([10, 0, 0, 7], 443));
+    assert_eq!(cell("name", &flow, None), None);
+    let label = DnsLabel { name: "api.example.com".into(), ..DnsLabel::default() };
+    flow.destination.as_mut().unwrap().dns = Some(label);
+    let text = |format: &Format| endpoint(&flow, End::Destination, format).unwrap();
+    assert_eq!(text(&format()), "api.example.com:https");
+    assert_eq!(text(&Format { numeric: true, ..format() }), "api.example.com:443");
+    assert_eq!(text(&Format { names: false, ..format() }), "10.0.0.7:https");
+    assert_eq!(cell("name", &flow, None).unwrap(), "api.example.com");
+}
+
+#[test]
+fn a_flow_has_its_connections_health() {
+    let mut flow = a_flow(Protocol::Tcp, ([10, 0, 0, 5], 51_000), ([10, 0, 0, 7], 443));
+    assert_eq!(cell("rtt", &flow, None), None);
+    flow.tcp = Some(TcpHealth {
+        state: TcpState::FinWait1.into(),
+        rtt_ns: Some(1_234_000),
+        retransmits: 3,
+        ..TcpHealth::default()
+    });
+    assert_eq!(cell("state", &flow, None).unwrap(), "fin-wait-1");
+    assert_eq!(cell("rtt", &flow, None).unwrap(), "1.2ms");
+    assert_eq!(cell("retransmits", &flow, None).unwrap(), "3");
+}
+
+#[test]
 fn tcp_flags_are_letters() {
-    let mut flow = flow(Protocol::Tcp, ([10, 0, 0, 5], 1), ([10, 0, 0, 7], 2));
+    let mut flow = a_flow(Protocol::Tcp, ([10, 0, 0, 5], 1), ([10, 0, 0, 7], 2));
     flow.tcp_flags = 0x1b;
     assert_eq!(cell("info", &flow, None).unwrap(), "SAPF");
     flow.tcp_flags = 0;

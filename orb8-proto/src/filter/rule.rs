@@ -39,7 +39,7 @@ struct Owner {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Name {
+pub(super) enum Name {
     Exact(Box<str>),
     Prefix(Box<str>),
 }
@@ -171,7 +171,7 @@ impl Name {
         }
     }
 
-    fn matches(&self, value: Option<&str>) -> bool {
+    pub(super) fn matches(&self, value: Option<&str>) -> bool {
         match self {
             Self::Exact(name) => value == Some(name),
             Self::Prefix(prefix) => value.is_some_and(|value| value.starts_with(&**prefix)),
@@ -207,7 +207,7 @@ impl PodName {
 }
 
 /// A field without values matches everything.
-fn any<T>(values: &[T], matches: impl Fn(&T) -> bool) -> bool {
+pub(super) fn any<T>(values: &[T], matches: impl Fn(&T) -> bool) -> bool {
     values.is_empty() || values.iter().any(matches)
 }
 
@@ -215,7 +215,7 @@ fn contains(net: &IpNet, ip: Option<IpAddr>) -> bool {
     ip.is_some_and(|ip| net.contains(&ip))
 }
 
-fn names(field: &'static str, values: &[String]) -> Result<Vec<Name>, FilterError> {
+pub(super) fn names(field: &'static str, values: &[String]) -> Result<Vec<Name>, FilterError> {
     values.iter().map(|value| Name::new(field, value)).collect()
 }
 
@@ -258,7 +258,7 @@ fn ports(field: &'static str, values: &[u32]) -> Result<Vec<u16>, FilterError> {
     values.iter().map(port).collect()
 }
 
-fn enums<E>(field: &'static str, values: &[i32]) -> Result<Vec<E>, FilterError>
+pub(super) fn enums<E>(field: &'static str, values: &[i32]) -> Result<Vec<E>, FilterError>
 where
     E: TryFrom<i32>,
 {

@@ -27,7 +27,7 @@ fn endpoint(ip: &str, port: u32, workload: Option<Workload>) -> Endpoint {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     };
-    Endpoint { ip, port, workload }
+    Endpoint { ip, port, workload, dns: None }
 }
 
 /// `ml/trainer-0` talks HTTPS to `web/front-1`, seen at the client.

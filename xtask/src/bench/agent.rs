@@ -16,11 +16,12 @@ use nix::{
     time::{clock_getcpuclockid, clock_gettime},
     unistd::Pid,
 };
+use orb8_agent::event::Signal as Observed;
 use tempfile::TempDir;
 
 use super::{
     lab::{INTERFACES, Lab, Netns},
-    programs::Hook,
+    programs::{Hook, Statistics},
     reference::Count,
     workload,
 };
@@ -31,6 +32,43 @@ const ADMIN: &str = "127.0.0.1:9091";
 /// How long starting and stopping may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What an agent observes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signals {
+    /// One signal, and nothing of the others.
+    Only(Observed),
+    /// All of them, which is what an agent does by itself.
+    All,
+}
+
+impl Signals {
+    /// Flows alone.
+    pub(crate) const FLOW: Self = Self::Only(Observed::Flow);
+
+    const fn count(self) -> usize {
+        match self {
+            Self::Only(_) => 1,
+            Self::All => Observed::ALL.len(),
+        }
+    }
+
+    /// In words.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Only(signal) => signal.name(),
+            Self::All => "all",
+        }
+    }
+
+    /// Each by its name, so that one that does not run ends the agent.
+    fn setting(self) -> String {
+        match self {
+            Self::Only(signal) => signal.name().to_owned(),
+            Self::All => Observed::ALL.map(Observed::name).join(","),
+        }
+    }
+}
+
 /// A running agent. Dropping it ends it.
 pub(crate) struct Agent {
     child: Child,
@@ -39,8 +77,8 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts it with its defaults, but for where it attaches, and waits until it is ready.
-    pub(crate) fn start(lab: &Lab, hook: Hook, more: &[&str]) -> Result<Self> {
+    /// Starts it with its defaults, but for what it observes and where, and waits until it is ready.
+    pub(crate) fn start(lab: &Lab, hook: Hook, signals: Signals, more: &[&str]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut command = workload::worker(&lab.node, None, None);
         command.args(["exec", "--"]).arg(binary()?);
@@ -53,6 +91,7 @@ impl Agent {
         command.args(["--listen", "off", "--log", "warn", "--admin-listen", ADMIN]);
         command.arg("--socket").arg(socket_in(directory.path()));
         command.arg("--cgroup-root").arg(lab.pods.path());
+        command.args(["--signals", &signals.setting()]);
         match hook {
             Hook::Socket => command.args(["--attach", "cgroup"]),
             Hook::Interface => {
@@ -61,13 +100,15 @@ impl Agent {
         };
         let child = command.args(more).spawn().context("starting the agent")?;
         let mut agent = Self { child, node: lab.node.clone()?, directory };
-        agent.wait_until_ready()?;
+        agent.wait_for(signals)?;
         Ok(agent)
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// Waits until every signal is observed; the agent is ready with the first.
+    fn wait_for(&mut self, signals: Signals) -> Result<()> {
         let start = Instant::now();
-        while self.get("/readyz").is_err() {
+        let running = |agent: &Self| agent.metrics()?.get("orb8_agent_source_up");
+        while running(self).map_or(0, |up| up as usize) < signals.count() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the agent ended: {status}");
             }
@@ -105,6 +146,11 @@ impl Agent {
     /// Reads its metrics.
     pub(crate) fn metrics(&self) -> Result<Metrics> {
         self.get("/metrics").map(Metrics)
+    }
+
+    /// The run statistics of its programs whose names begin so.
+    pub(crate) fn statistics(&self, beginnings: &[&str]) -> Result<Statistics> {
+        Statistics::of(self.child.id(), beginnings)
     }
 
     fn get(&self, path: &str) -> Result<String> {

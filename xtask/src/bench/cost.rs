@@ -1,9 +1,8 @@
 //! Nanoseconds per run of a program, from the kernel's own statistics.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 
 use super::{
-    Part,
     interrupt::pause,
     lab::Lab,
     plan::Plan,
@@ -24,14 +23,14 @@ const INTERFACE_VARIANTS: &[Variant] = &[
     Variant::Flow { storage: true },
 ];
 
-/// One table of programs under one kind of traffic. The target is that of orb8 with its defaults.
-struct Case {
+/// Programs under one kind of traffic. The target is that of orb8 with its defaults.
+pub(super) struct Case {
     hook: Hook,
     workload: Workload,
     target: Option<Target>,
 }
 
-const fn case(hook: Hook, workload: Workload, target: Option<Target>) -> Case {
+pub(super) const fn case(hook: Hook, workload: Workload, target: Option<Target>) -> Case {
     Case { hook, workload, target }
 }
 
@@ -50,6 +49,10 @@ const CASES: [Case; 8] = {
     ]
 };
 
+/// The columns that [`measure_case`] fills.
+pub(super) const HEADER: &[&str] =
+    &["hook", "traffic", "program", "ns per run", "over empty", "traffic's rate"];
+
 /// One variant's figures, a value per round.
 #[derive(Default)]
 struct Series {
@@ -66,20 +69,27 @@ pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
          the sending cgroup, over loopback; interface hook: two interfaces of a bridge.",
         plan.machine
     );
-    let header = &["hook", "traffic", "program", "ns per run", "over empty", "traffic's rate"];
-    let mut table = Table::new(Part::Cost, note, header);
+    let mut table = Table::new(note, HEADER);
     for case in &CASES {
-        eprintln!("cost: {} hook, {}", case.hook.name(), case.workload.name());
-        measure_case(lab, plan, case, &mut table)?;
+        let variants = match case.hook {
+            Hook::Socket => SOCKET_VARIANTS,
+            Hook::Interface => INTERFACE_VARIANTS,
+        };
+        measure_case(lab, plan, case, variants, &mut table)?;
     }
     Ok(table)
 }
 
-fn measure_case(lab: &Lab, plan: &Plan, case: &Case, table: &mut Table) -> Result<()> {
-    let (place, variants) = match case.hook {
-        Hook::Socket => (Place::Loopback, SOCKET_VARIANTS),
-        Hook::Interface => (Place::Pods, INTERFACE_VARIANTS),
-    };
+/// Adds a row for each variant; the first is the empty one.
+pub(super) fn measure_case(
+    lab: &Lab,
+    plan: &Plan,
+    case: &Case,
+    variants: &[Variant],
+    table: &mut Table,
+) -> Result<()> {
+    eprintln!("cost: {} hook, {}", case.hook.name(), case.workload.name());
+    let place = place(case.hook);
     let mut load = Load::start(lab, case.workload, place, 0)?;
     let mut series: Vec<Series> = variants.iter().map(|_| Series::default()).collect();
     for round in 0..plan.rounds as usize {
@@ -102,6 +112,14 @@ fn measure_case(lab: &Lab, plan: &Plan, case: &Case, table: &mut Table) -> Resul
     Ok(())
 }
 
+/// Where traffic shows most of what a hook costs.
+pub(super) const fn place(hook: Hook) -> Place {
+    match hook {
+        Hook::Socket => Place::Loopback,
+        Hook::Interface => Place::Pods,
+    }
+}
+
 /// Nanoseconds per run, and the traffic's rate.
 fn measure_variant(
     lab: &Lab,
@@ -115,9 +133,10 @@ fn measure_variant(
     let (before, sent) = (attached.run_time()?, load.sent()?);
     pause(plan.window)?;
     let (after, sent) = (attached.run_time()?, load.sent()? - sent);
-    let (ns, runs) = (after.ns - before.ns, after.runs - before.runs);
-    ensure!(runs > 0, "{} did not run at the {} hook", variant.name(), hook.name());
-    Ok((ns as f64 / runs as f64, sent as f64 / plan.window.as_secs_f64()))
+    let ns = (after - before).per_run();
+    let ns =
+        ns.with_context(|| format!("{} did not run at the {} hook", variant.name(), hook.name()))?;
+    Ok((ns, sent as f64 / plan.window.as_secs_f64()))
 }
 
 fn report(case: &Case, variant: Variant, series: &Series, table: &mut Table) {

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::{
-    Part,
-    agent::Agent,
+    agent::{Agent, Signals},
     interrupt::pause,
     lab::Lab,
     plan::Plan,
@@ -40,7 +39,7 @@ const HELD: u32 = 100_000;
 const HOLDS_MORE: [&str; 2] = ["--max-flows", "131072"];
 
 /// So that the idle agent's start is not measured with it, nor a load's first second.
-const SETTLING: Duration = Duration::from_millis(1500);
+pub(super) const SETTLING: Duration = Duration::from_millis(1500);
 
 fn situations(hook: Hook) -> [Situation; 6] {
     let paced = Workload::Udp { sockets: 64 };
@@ -92,8 +91,8 @@ struct Figures {
 
 pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
     let note = format!(
-        "{} A fresh `orb8-agent` for each row, with default settings (`100k flows held`: \
-         `--max-flows 131072`). Processor time is that of the agent's process, per cent of a core; \
+        "{} A fresh `orb8-agent` for each row, with default settings but `--signals flow` \
+         (`100k flows held`: `--max-flows 131072`). Processor time is that of the agent's process, per cent of a core; \
          programs run in the senders' time. `reference` is what programs beside the agent's counted, \
          which read no header, less what the agent counted or lost, over the whole row: packets / \
          bytes. Saturation is sent over loopback at the socket hook, across the bridge at the other.",
@@ -112,7 +111,7 @@ pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
         "lost moments",
         "reference",
     ];
-    let mut table = Table::new(Part::Footprint, note, header);
+    let mut table = Table::new(note, header);
     for hook in [Hook::Socket, Hook::Interface] {
         let mut idle_mib = 0.0;
         for situation in situations(hook) {
@@ -130,7 +129,8 @@ pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
 fn measure_one(lab: &Lab, plan: &Plan, hook: Hook, situation: &Situation) -> Result<Figures> {
     let reference = Reference::attach(lab, hook)?;
     let holds = matches!(situation.memory, Memory::GrownAtMost(_));
-    let agent = Agent::start(lab, hook, if holds { &HOLDS_MORE } else { &[] })?;
+    let more: &[&str] = if holds { &HOLDS_MORE } else { &[] };
+    let agent = Agent::start(lab, hook, Signals::FLOW, more)?;
     pause(SETTLING)?;
     let counted_before = reference.count()?;
     let (counted, lost) = agent.metrics()?.accounting()?;

@@ -10,8 +10,7 @@ use tokio::{runtime, time::timeout};
 use tonic::transport::Endpoint;
 
 use super::{
-    Part,
-    agent::Agent,
+    agent::{Agent, Signals},
     interrupt::pause,
     lab::Lab,
     plan::Plan,
@@ -29,10 +28,10 @@ pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
         plan.machine, plan.connection_rate
     );
     let header = &["hook", "connections", "events", "p50", "p99", "most"];
-    let mut table = Table::new(Part::Latency, note, header);
+    let mut table = Table::new(note, header);
     for hook in [Hook::Socket, Hook::Interface] {
         eprintln!("latency: {} hook", hook.name());
-        let agent = Agent::start(lab, hook, &[])?;
+        let agent = Agent::start(lab, hook, Signals::FLOW, &[])?;
         pause(plan.settling)?;
         let (connections, ms) = subscribe(lab, plan, &agent)?;
         ensure!(

@@ -1,12 +1,18 @@
 //! How long and how often everything is measured, on which machine, and in what order.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use aya::sys::{Stats, enable_stats};
 use nix::{sys::utsname::uname, unistd::Uid};
 
-use super::{Args, Part, cost, footprint, interrupt, lab::Lab, latency, rate, report::Table};
+use super::{
+    Args, Part, cost, footprint, interrupt,
+    lab::Lab,
+    latency, rate,
+    report::{self, Table},
+    signals,
+};
 use crate::workspace;
 
 /// Times and counts.
@@ -74,32 +80,40 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let lab = Lab::new()?;
     let wanted = |part| args.only.is_none_or(|only| only == part);
     if wanted(Part::Cost) {
-        // Ends with its descriptor.
-        let _statistics = enable_stats(Stats::RunTime).context("the kernel keeps no statistics")?;
-        publish(args, &cost::measure(&lab, &plan)?)?;
+        let _statistics = statistics()?;
+        publish(args, Part::Cost, &[cost::measure(&lab, &plan)?])?;
     }
     // They cost every run of a program its time.
     let _quiet = StatisticsOff::new()?;
     if wanted(Part::Rate) {
-        publish(args, &rate::measure(&lab, &plan)?)?;
+        publish(args, Part::Rate, &[rate::measure(&lab, &plan)?])?;
     }
     if wanted(Part::Footprint) {
-        publish(args, &footprint::measure(&lab, &plan)?)?;
+        publish(args, Part::Footprint, &[footprint::measure(&lab, &plan)?])?;
     }
     if wanted(Part::Latency) {
-        publish(args, &latency::measure(&lab, &plan)?)?;
+        publish(args, Part::Latency, &[latency::measure(&lab, &plan)?])?;
+    }
+    if wanted(Part::Signals) {
+        publish(args, Part::Signals, &signals::measure(&lab, &plan)?)?;
     }
     Ok(())
 }
 
-fn publish(args: &Args, table: &Table) -> Result<()> {
-    println!("{}", table.render());
+/// Turns the kernel's run statistics on until it is dropped.
+pub(super) fn statistics() -> Result<OwnedFd> {
+    enable_stats(Stats::RunTime).context("the kernel keeps no statistics")
+}
+
+fn publish(args: &Args, part: Part, tables: &[Table]) -> Result<()> {
+    let rendered = report::render(tables);
+    println!("{rendered}");
     if args.print {
         return Ok(());
     }
     let path = page();
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    fs::write(&path, table.put_into(&text)?)?;
+    fs::write(&path, report::put_into(&text, part, &rendered)?)?;
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The programs that are compared, attached in this process and read as the agent reads them.
 
+mod statistics;
+
 use std::{
     fs,
     os::fd::AsFd,
@@ -18,8 +20,8 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{MapData, RingBuf},
     programs::{
-        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, LinkOrder, SchedClassifier, TcAttachType,
-        loaded_programs,
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, LinkOrder, SchedClassifier, SockOps,
+        TcAttachType,
         tc::{self, NlOptions, TcAttachOptions},
     },
 };
@@ -27,9 +29,17 @@ use nix::{
     net::if_::if_nametoindex,
     poll::{PollFd, PollFlags, poll},
 };
-use orb8_agent::ebpf::{Drained, Features, FlowObject, FlowOptions, LinkKind, RingReader};
+use orb8_agent::ebpf::{
+    DnsObject, DnsOptions, Drained, Features, FlowObject, FlowOptions, LinkKind, PacketObject,
+    RingReader,
+};
+use orb8_common::dns::Counter;
 
-use super::lab::{Cgroup, INTERFACES, Lab, Netns};
+use super::{
+    lab::{Cgroup, INTERFACES, Lab, Netns},
+    workload::DNS_PORT,
+};
+pub(crate) use statistics::{RunTime, Statistics};
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +74,8 @@ pub(crate) enum Variant {
         /// Connected sockets count in their own storage.
         storage: bool,
     },
+    /// orb8's own, without the flow's.
+    Dns,
 }
 
 impl Variant {
@@ -73,6 +85,7 @@ impl Variant {
             Self::Ring { wakes: true } => "ring event per packet",
             Self::Ring { wakes: false } => "ring event per packet, no wake-up",
             Self::Flow { storage: true } => "orb8",
+            Self::Dns => "`dns`",
             Self::Flow { storage: false } => "orb8 without socket storage",
         }
     }
@@ -82,7 +95,7 @@ impl Variant {
 pub(crate) struct Attached {
     stop: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
-    programs: Vec<PathBuf>,
+    programs: Statistics,
 }
 
 impl Attached {
@@ -100,21 +113,15 @@ impl Attached {
             }
             Err(error) => drop(tell.send(Err(error))),
         });
-        let mut attached = Self { stop, reader: Some(reader), programs: Vec::new() };
+        let mut attached = Self { stop, reader: Some(reader), programs: Statistics::default() };
         told.recv().context("the attaching thread is gone")??;
-        attached.programs = own_programs(HOOK_PROGRAMS)?;
+        attached.programs = Statistics::of(std::process::id(), HOOK_PROGRAMS)?;
         Ok(attached)
     }
 
     /// Run time and runs of the hook's programs so far.
     pub(crate) fn run_time(&self) -> Result<RunTime> {
-        let mut sum = RunTime::default();
-        for path in &self.programs {
-            let text = fs::read_to_string(path)?;
-            sum.ns += field(&text, "run_time_ns").context("the kernel has no run statistics")?;
-            sum.runs += field(&text, "run_cnt").context("the kernel has no run statistics")?;
-        }
-        Ok(sum)
+        self.programs.read()
     }
 }
 
@@ -128,43 +135,10 @@ impl Drop for Attached {
     }
 }
 
-/// What the kernel counts for programs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RunTime {
-    pub(crate) ns: u64,
-    pub(crate) runs: u64,
-}
-
 /// How the names of programs at a hook begin; the kernel keeps 15 bytes of a name. Those that run
 /// once per drain or per socket are not among them.
-const HOOK_PROGRAMS: &[&str] = &["bench_", "flow_socket_i", "flow_socket_e", "flow_tc_"];
-
-/// The fdinfo files of this process's programs whose names begin so.
-fn own_programs(beginnings: &[&str]) -> Result<Vec<PathBuf>> {
-    let ids: Vec<u32> = loaded_programs()
-        .filter_map(Result::ok)
-        .filter(|program| {
-            let name = program.name_as_str().unwrap_or_default();
-            beginnings.iter().any(|beginning| name.starts_with(beginning))
-        })
-        .map(|program| program.id())
-        .collect();
-    let mut own = Vec::new();
-    for entry in fs::read_dir("/proc/self/fdinfo")? {
-        let path = entry?.path();
-        // A descriptor may be closed meanwhile; links have a program's id, but no runs.
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let id = field(&text, "run_cnt").and_then(|_| field(&text, "prog_id"));
-        if id.is_some_and(|id| ids.iter().any(|own| u64::from(*own) == id)) {
-            own.push(path);
-        }
-    }
-    Ok(own)
-}
-
-fn field(fdinfo: &str, name: &str) -> Option<u64> {
-    fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
-}
+pub(crate) const HOOK_PROGRAMS: &[&str] =
+    &["bench_", "flow_socket_i", "flow_socket_e", "flow_tc_", "dns_"];
 
 struct Target {
     hook: Hook,
@@ -175,7 +149,13 @@ struct Target {
 enum Programs {
     Comparison { ebpf: Ebpf, ring: Option<RingBuf<MapData>>, wakes: bool },
     Flow { object: Box<FlowObject>, ring: RingReader },
+    Dns { object: Box<DnsObject>, ring: RingReader },
 }
+
+/// The agent's default.
+const RING_SIZE: u32 = 1 << 20;
+/// More than that: what finds no room costs less, and traffic comes as fast as it can.
+const MESSAGE_RING_SIZE: u32 = 8 << 20;
 
 impl Target {
     fn load(&self, variant: Variant) -> Result<Programs> {
@@ -183,6 +163,7 @@ impl Target {
         self.node.enter()?;
         match variant {
             Variant::Flow { storage } => self.load_flow(storage),
+            Variant::Dns => self.load_dns(),
             Variant::Empty => self.load_comparison("empty", false),
             Variant::Ring { wakes } => self.load_comparison("ring", wakes),
         }
@@ -192,9 +173,25 @@ impl Target {
         let btf = Btf::from_sys_fs().ok();
         let features = Features::probe(btf.as_ref());
         let options =
-            FlowOptions { table_size: 65536, ring_size: 1 << 20, socket_storage, leave_to: None };
+            FlowOptions { table_size: 65536, ring_size: RING_SIZE, socket_storage, leave_to: None };
         let mut object = FlowObject::load(&options, &features, btf.as_ref())?;
         let ring = object.take_ring()?;
+        self.attach(&mut object)?;
+        Ok(Programs::Flow { object: Box::new(object), ring })
+    }
+
+    fn load_dns(&self) -> Result<Programs> {
+        let btf = Btf::from_sys_fs().ok();
+        let features = Features::probe(btf.as_ref());
+        let options =
+            DnsOptions { ring_size: MESSAGE_RING_SIZE, ports: vec![DNS_PORT], leave_to: None };
+        let mut object = DnsObject::load(&options, &features, btf.as_ref())?;
+        let ring = object.take_ring()?;
+        self.attach(&mut object)?;
+        Ok(Programs::Dns { object: Box::new(object), ring })
+    }
+
+    fn attach(&self, object: &mut impl PacketObject) -> Result<()> {
         match self.hook {
             Hook::Socket => {
                 let cgroup = fs::File::open(&self.cgroup)?;
@@ -206,7 +203,7 @@ impl Target {
                 }
             }
         }
-        Ok(Programs::Flow { object: Box::new(object), ring })
+        Ok(())
     }
 
     fn load_comparison(&self, name: &str, wakes: bool) -> Result<Programs> {
@@ -245,6 +242,15 @@ pub(super) fn attach_sockets(ebpf: &mut Ebpf, name: &str, cgroup: &Path) -> Resu
     Ok(())
 }
 
+/// Attaches `bench_empty_operations` to a cgroup.
+pub(super) fn attach_operations(cgroup: &Cgroup) -> Result<Ebpf> {
+    let mut ebpf = Ebpf::load(COMPARISON_OBJECT)?;
+    let program: &mut SockOps = program(&mut ebpf, "bench_empty_operations")?.try_into()?;
+    program.load()?;
+    program.attach(fs::File::open(cgroup.path())?, CgroupAttachMode::Single)?;
+    Ok(ebpf)
+}
+
 /// Attaches `bench_{name}_tc_*` to the node's interfaces. Call it in the node's namespace.
 pub(super) fn attach_interfaces(ebpf: &mut Ebpf, name: &str) -> Result<()> {
     let tcx = SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok();
@@ -281,6 +287,7 @@ impl Programs {
     fn read_until(self, stop: &AtomicBool) {
         match self {
             Self::Flow { object, ring } => read_flow(*object, ring, stop),
+            Self::Dns { object, ring } => read_messages(&object, ring, stop),
             Self::Comparison { ebpf, ring, wakes } => {
                 if let Some(ring) = ring {
                     read_packets(ring, wakes, stop);
@@ -325,6 +332,18 @@ fn read_flow(mut object: FlowObject, mut ring: RingReader, stop: &AtomicBool) {
     });
 }
 
+/// Reads the ring, and says so where it was too slow: what finds no room costs less.
+fn read_messages(object: &DnsObject, mut ring: RingReader, stop: &AtomicBool) {
+    while !stop.load(Relaxed) {
+        ring.read(|_| ());
+        thread::sleep(REST);
+    }
+    let lost = object.counters().map_or(0, |counters| counters[Counter::Lost as usize]);
+    if lost > 0 {
+        eprintln!("warning: {lost} DNS messages found no room in the ring");
+    }
+}
+
 fn read_packets(mut ring: RingBuf<MapData>, wakes: bool, stop: &AtomicBool) {
     const PATIENCE_MS: u16 = 50;
     while !stop.load(Relaxed) {
@@ -335,20 +354,5 @@ fn read_packets(mut ring: RingBuf<MapData>, wakes: bool, stop: &AtomicBool) {
             thread::sleep(REST);
         }
         while !stop.load(Relaxed) && ring.next().is_some() {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_numbers_of_fdinfo() {
-        let text = "pos:\t0\nprog_type:\t8\nprog_id:\t70\nrun_time_ns:\t123456\nrun_cnt:\t42\n";
-        assert_eq!(field(text, "prog_id"), Some(70));
-        assert_eq!(field(text, "run_time_ns"), Some(123_456));
-        assert_eq!(field(text, "run_cnt"), Some(42));
-        assert_eq!(field(text, "run"), None);
-        assert_eq!(field("", "run_cnt"), None);
     }
 }

@@ -5,8 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::{
-    Part,
-    agent::Agent,
+    agent::{Agent, Signals},
     interrupt::pause,
     lab::Lab,
     plan::Plan,
@@ -41,12 +40,12 @@ const CASES: [(Workload, Option<Target>); 4] = [
 
 pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
     let note = format!(
-        "{} Two pods on a node's bridge, so each packet passes two sockets and two interfaces, and \
+        "{} The agent observes flows only (`--signals flow`). Two pods on a node's bridge, so each packet passes two sockets and two interfaces, and \
          all of it shares the machine. Every measurement stands between two without programs; the \
          ratio is to their mean, and the median of all rounds is shown.",
         plan.machine
     );
-    let mut table = Table::new(Part::Rate, note, &["traffic", "in its way", "rate", "ratio"]);
+    let mut table = Table::new(note, &["traffic", "in its way", "rate", "ratio"]);
     for (workload, target) in CASES {
         eprintln!("rate: {}", workload.name());
         measure_case(lab, plan, workload, target, &mut table)?;
@@ -105,14 +104,15 @@ fn with_obstacle(lab: &Lab, plan: &Plan, obstacle: Obstacle, load: &mut Load) ->
             rate_of(plan, load)
         }
         Obstacle::Agent(hook) => {
-            let _agent = Agent::start(lab, hook, &[])?;
+            let _agent = Agent::start(lab, hook, Signals::FLOW, &[])?;
             pause(plan.settling)?;
             rate_of(plan, load)
         }
     }
 }
 
-fn rate_of(plan: &Plan, load: &mut Load) -> Result<f64> {
+/// What is sent per second.
+pub(super) fn rate_of(plan: &Plan, load: &mut Load) -> Result<f64> {
     let (start, sent) = (Instant::now(), load.sent()?);
     pause(plan.window)?;
     let sent = load.sent()? - sent;

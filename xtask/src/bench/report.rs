@@ -9,9 +9,8 @@ use super::{Part, targets::Target};
 /// A value beside its target, and the words for the value where the target names another thing.
 pub(crate) type Checked = (&'static str, f64, Target);
 
-/// One part's figures.
+/// Figures of one kind; a part has one such table or more.
 pub(crate) struct Table {
-    part: Part,
     header: &'static [&'static str],
     note: String,
     rows: Vec<Vec<String>>,
@@ -19,8 +18,8 @@ pub(crate) struct Table {
 
 impl Table {
     /// The header lacks the two columns that every table ends with.
-    pub(crate) fn new(part: Part, note: String, header: &'static [&'static str]) -> Self {
-        Self { part, header, note, rows: Vec::new() }
+    pub(crate) fn new(note: String, header: &'static [&'static str]) -> Self {
+        Self { header, note, rows: Vec::new() }
     }
 
     /// Adds a row, and says in it what its targets are and whether it meets them.
@@ -45,7 +44,7 @@ impl Table {
     }
 
     /// The note and the table, as Markdown.
-    pub(crate) fn render(&self) -> String {
+    fn render(&self) -> String {
         let mut text = format!("{}\n\n", self.note);
         let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
         let header = [self.header, &["target", "met"]].concat();
@@ -57,17 +56,22 @@ impl Table {
         }
         text
     }
+}
 
-    /// `page` with this table in the place of the part's last one.
-    pub(crate) fn put_into(&self, page: &str) -> Result<String> {
-        let name = format!("{:?}", self.part).to_lowercase();
-        let (begin, end) = (format!("<!-- begin {name} "), format!("<!-- end {name} -->"));
-        let lost = || format!("the page has no `{begin}…` or no `{end}`");
-        let (before, rest) = page.split_once(&begin).with_context(lost)?;
-        let (marker, rest) = rest.split_once("-->\n").with_context(lost)?;
-        let (_, after) = rest.split_once(&end).with_context(lost)?;
-        Ok(format!("{before}{begin}{marker}-->\n\n{}\n{end}{after}", self.render()))
-    }
+/// All tables of a part, as Markdown.
+pub(crate) fn render(tables: &[Table]) -> String {
+    tables.iter().map(Table::render).collect::<Vec<_>>().join("\n")
+}
+
+/// `page` with what was rendered in the place of what the part had before.
+pub(crate) fn put_into(page: &str, part: Part, rendered: &str) -> Result<String> {
+    let name = format!("{part:?}").to_lowercase();
+    let (begin, end) = (format!("<!-- begin {name} "), format!("<!-- end {name} -->"));
+    let lost = || format!("the page has no `{begin}…` or no `{end}`");
+    let (before, rest) = page.split_once(&begin).with_context(lost)?;
+    let (marker, rest) = rest.split_once("-->\n").with_context(lost)?;
+    let (_, after) = rest.split_once(&end).with_context(lost)?;
+    Ok(format!("{before}{begin}{marker}-->\n\n{rendered}\n{end}{after}"))
 }
 
 #[cfg(test)]
@@ -76,7 +80,7 @@ mod tests {
     use crate::bench::targets::{CPU_IDLE, RSS_IDLE};
 
     fn table() -> Table {
-        let mut table = Table::new(Part::Cost, "A note.".to_owned(), &["what", "value"]);
+        let mut table = Table::new("A note.".to_owned(), &["what", "value"]);
         let cells = |name: &str| vec![name.to_owned(), "1".to_owned()];
         table.row(cells("none"), &[]);
         table.row(cells("good"), &[("", 0.1, CPU_IDLE)]);
@@ -101,13 +105,20 @@ A note.
     }
 
     #[test]
-    fn a_table_replaces_its_own_part_of_the_page() {
+    fn tables_of_a_part_stand_apart() {
+        let both = render(&[table(), table()]);
+        assert_eq!(both, format!("{}\n{}", table().render(), table().render()));
+    }
+
+    #[test]
+    fn a_part_replaces_what_it_had_on_the_page() {
         let page =
             "# T\n<!-- begin cost (x) -->\nold\n<!-- end cost -->\n<!-- begin rate (x) -->\nr\n";
-        let put = table().put_into(page).unwrap();
-        assert!(put.starts_with("# T\n<!-- begin cost (x) -->\n\nA note.\n"), "{put}");
-        assert!(put.ends_with("|\n\n<!-- end cost -->\n<!-- begin rate (x) -->\nr\n"), "{put}");
-        assert_eq!(table().put_into(&put).unwrap(), put, "again and again");
-        assert!(table().put_into("no markers").is_err());
+        let put = |page| put_into(page, Part::Cost, &render(&[table()]));
+        let first = put(page).unwrap();
+        assert!(first.starts_with("# T\n<!-- begin cost (x) -->\n\nA note.\n"), "{first}");
+        assert!(first.ends_with("|\n\n<!-- end cost -->\n<!-- begin rate (x) -->\nr\n"), "{first}");
+        assert_eq!(put(&first).unwrap(), first, "again and again");
+        assert!(put("no markers").is_err());
     }
 }

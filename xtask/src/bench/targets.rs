@@ -7,6 +7,8 @@ pub(crate) enum Target {
     AtMost(f64, &'static str),
     /// No less.
     AtLeast(f64, &'static str),
+    /// No further from zero than this, either way.
+    Within(f64, &'static str),
     /// None at all.
     Zero,
 }
@@ -17,6 +19,7 @@ impl Target {
         match self {
             Self::AtMost(bound, _) => value <= bound,
             Self::AtLeast(bound, _) => value >= bound,
+            Self::Within(bound, _) => value.abs() <= bound,
             Self::Zero => value == 0.0,
         }
     }
@@ -27,6 +30,7 @@ impl std::fmt::Display for Target {
         match self {
             Self::AtMost(bound, unit) => write!(f, "≤ {bound}{unit}"),
             Self::AtLeast(bound, unit) => write!(f, "≥ {bound}{unit}"),
+            Self::Within(bound, unit) => write!(f, "± {bound}{unit}"),
             Self::Zero => f.write_str("= 0"),
         }
     }
@@ -43,6 +47,9 @@ pub(crate) const INTERFACE_ONE: Target = Target::AtMost(75.0, " ns");
 pub(crate) const INTERFACE_MANY: Target = Target::AtMost(105.0, " ns");
 pub(crate) const INTERFACE_SHORT: Target = Target::AtMost(130.0, " ns");
 
+/// What a flow program may take more or less in an agent that observes nothing else.
+pub(crate) const FLOW_UNCHANGED: Target = Target::Within(5.0, " ns");
+
 /// Traffic with the agent, as part of that without.
 pub(crate) const RATE_ONE: Target = Target::AtLeast(0.93, "");
 pub(crate) const RATE_MANY: Target = Target::AtLeast(0.91, "");
@@ -56,7 +63,7 @@ pub(crate) const RSS_IDLE: Target = Target::AtMost(23.0, " MiB");
 pub(crate) const RSS_SHORT: Target = Target::AtMost(60.0, " MiB");
 /// What 100,000 flows may add to the idle agent.
 pub(crate) const RSS_HELD: Target = Target::AtMost(40.0, " MiB");
-/// Packets that are in no flow, with default settings.
+/// Packets that are in no flow, and records that found no room, with default settings.
 pub(crate) const NO_LOSS: Target = Target::Zero;
 /// What reference and agent may differ by.
 pub(crate) const EXACT: Target = Target::Zero;

@@ -2,6 +2,7 @@
 //!
 //! It prints `ready`, answers each line on standard input with what it has sent, and ends with it.
 
+mod dns;
 mod tcp;
 mod udp;
 
@@ -58,6 +59,14 @@ enum Role {
     TcpClose { address: SocketAddrV4 },
     /// Connects and closes, again and again
     TcpConnect(tcp::Connect),
+    /// Sends back what it gets
+    TcpEcho { address: SocketAddrV4 },
+    /// Sends a little and waits for as much, again and again
+    TcpPing { to: SocketAddrV4 },
+    /// Answers every query, over UDP and TCP
+    DnsAnswer { address: SocketAddrV4 },
+    /// Asks and waits for answers
+    DnsAsk(dns::Ask),
     /// Becomes another program
     Exec {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
@@ -65,7 +74,7 @@ enum Role {
     },
 }
 
-/// What was sent: datagrams, bytes of bulk, or connections.
+/// What was sent: datagrams, bytes of bulk, round trips, connections, or queries that were answered.
 static SENT: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -91,6 +100,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Role::TcpSend { to } => tcp::send(to)?,
         Role::TcpClose { address } => tcp::close(address)?,
         Role::TcpConnect(connect) => tcp::connect(&connect),
+        Role::TcpEcho { address } => tcp::echo(address)?,
+        Role::TcpPing { to } => tcp::ping(to)?,
+        Role::DnsAnswer { address } => dns::answer(address)?,
+        Role::DnsAsk(ask) => dns::ask(&ask)?,
         Role::Exec { command } => {
             let error = Command::new(&command[0]).args(&command[1..]).exec();
             return Err(error).with_context(|| format!("starting {}", command[0]));

@@ -21,8 +21,14 @@ pub(crate) enum Workload {
     UdpUnconnected { flows: u32 },
     /// One established connection, as fast as the other end reads.
     TcpBulk,
+    /// One established connection: one end asks, the other answers, 64 bytes each.
+    TcpPing,
     /// Connections without data.
     TcpShort,
+    /// Queries of 64 bytes and answers of 120, several at a time.
+    DnsUdp,
+    /// The same over one established connection, one at a time.
+    DnsTcp,
 }
 
 /// As many flows as leave the cache between two packets of one.
@@ -35,7 +41,10 @@ impl Workload {
             Self::Udp { sockets } => format!("UDP, {sockets} connected sockets"),
             Self::UdpUnconnected { flows } => format!("UDP, {flows} flows of one socket"),
             Self::TcpBulk => "TCP bulk".to_owned(),
+            Self::TcpPing => "TCP ping-pong".to_owned(),
             Self::TcpShort => "short TCP connections".to_owned(),
+            Self::DnsUdp => "DNS over UDP".to_owned(),
+            Self::DnsTcp => "DNS over TCP".to_owned(),
         }
     }
 
@@ -46,7 +55,9 @@ impl Workload {
                 format!("{:.0}k packets/s", rate / 1e3)
             }
             Self::TcpBulk => format!("{:.2} GB/s", rate / 1e9),
+            Self::TcpPing => format!("{:.1}k round trips/s", rate / 1e3),
             Self::TcpShort => format!("{:.1}k connections/s", rate / 1e3),
+            Self::DnsUdp | Self::DnsTcp => format!("{:.1}k queries/s", rate / 1e3),
         }
     }
 }
@@ -61,6 +72,9 @@ pub(crate) enum Place {
 }
 
 const PORT: u16 = 7777;
+
+/// Where the DNS server listens, and what the agent takes for one.
+pub(crate) const DNS_PORT: u16 = 53;
 
 /// Addresses for short connections: ports of one would not last.
 const ADDRESSES: u32 = 1024;
@@ -78,7 +92,7 @@ impl Load {
             Place::Loopback => (&lab.client, LOOPBACK),
             Place::Pods => (&lab.server, SERVER),
         };
-        let (sink, source) = roles(workload, SocketAddrV4::new(first, PORT), rate);
+        let (sink, source) = roles(workload, first, rate);
         // Short connections need every processor.
         let cpu = |cpu| (workload != Workload::TcpShort).then_some(cpu);
         let last = available_parallelism()?.get() - 1;
@@ -87,25 +101,35 @@ impl Load {
         Ok(Self { source, _sink: sink })
     }
 
-    /// Datagrams, bytes of bulk or connections so far.
+    /// Datagrams, bytes of bulk, round trips, connections or answers so far.
     pub(crate) fn sent(&mut self) -> Result<u64> {
         self.source.count()
     }
 }
 
 /// The command lines of the receiving and the sending worker.
-fn roles(workload: Workload, to: SocketAddrV4, rate: u64) -> (Vec<String>, Vec<String>) {
+fn roles(workload: Workload, first: Ipv4Addr, rate: u64) -> (Vec<String>, Vec<String>) {
+    let (any, to) =
+        (SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT), SocketAddrV4::new(first, PORT));
+    // Datagrams are answered from the address that they were sent to.
+    let dns = SocketAddrV4::new(first, DNS_PORT);
     let udp = |flows: u32| format!("udp-send {to} --rate {rate} --flows {flows}");
     let (sink, source) = match workload {
-        Workload::Udp { sockets } => ("udp-sink", udp(sockets) + " --connected"),
-        Workload::UdpUnconnected { flows } => ("udp-sink", udp(flows)),
-        Workload::TcpBulk => ("tcp-sink", format!("tcp-send {to}")),
-        Workload::TcpShort => {
-            ("tcp-close", format!("tcp-connect {to} --rate {rate} --addresses {ADDRESSES}"))
+        Workload::Udp { sockets } => (format!("udp-sink {any}"), udp(sockets) + " --connected"),
+        Workload::UdpUnconnected { flows } => (format!("udp-sink {any}"), udp(flows)),
+        Workload::TcpBulk => (format!("tcp-sink {any}"), format!("tcp-send {to}")),
+        Workload::TcpPing => (format!("tcp-echo {any}"), format!("tcp-ping {to}")),
+        Workload::TcpShort => (
+            format!("tcp-close {any}"),
+            format!("tcp-connect {to} --rate {rate} --addresses {ADDRESSES}"),
+        ),
+        Workload::DnsUdp => (format!("dns-answer {dns}"), format!("dns-ask {dns} --rate {rate}")),
+        Workload::DnsTcp => {
+            (format!("dns-answer {dns}"), format!("dns-ask {dns} --rate {rate} --tcp"))
         }
     };
     let words = |line: &str| line.split(' ').map(str::to_owned).collect();
-    (words(&format!("{sink} {}:{PORT}", Ipv4Addr::UNSPECIFIED)), words(&source))
+    (words(&sink), words(&source))
 }
 
 /// A child process. Dropping it ends it.

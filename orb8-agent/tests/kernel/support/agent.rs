@@ -7,12 +7,14 @@ use orb8_agent::{
     embedded::Embedded,
 };
 use orb8_proto::v1::{
-    Flow, GetStatusRequest, GetStatusResponse, QueryFlowsRequest, QueryFlowsResponse,
+    Flow, GetStatusRequest, GetStatusResponse, QueryDnsRequest, QueryDnsResponse,
+    QueryFlowsRequest, QueryFlowsResponse, QueryTcpRequest, QueryTcpResponse, StreamDnsRequest,
+    StreamDnsResponse, StreamTcpRequest, StreamTcpResponse, TcpEventKind, TcpFilter,
     orbit_agent_service_client::OrbitAgentServiceClient,
 };
 use tonic::transport::Channel;
 
-use super::{PATIENCE, cgroup::Cgroup, netns::Netns};
+use super::{PATIENCE, cgroup::Cgroup, netns::Netns, watch::Watch};
 
 /// A running engine.
 pub(crate) struct Agent {
@@ -37,6 +39,13 @@ impl Agent {
         self.client.get_status(GetStatusRequest {}).await.expect("the status").into_inner()
     }
 
+    /// Why a running source lacks what is told of as `gives`, where it does.
+    pub(crate) async fn lack(&mut self, source: &str, gives: &str) -> Option<String> {
+        let sources = self.status().await.sources;
+        let source = sources.into_iter().find(|found| found.name == source).expect("its row");
+        source.reason.split("; ").find(|reason| reason.contains(gives)).map(str::to_owned)
+    }
+
     /// Interfaces that it is attached to, and how.
     pub(crate) async fn interfaces(&mut self) -> Vec<(String, String)> {
         let attachment = self.status().await.attachment.expect("an attachment");
@@ -50,6 +59,38 @@ impl Agent {
             ..QueryFlowsRequest::default()
         };
         self.client.query_flows(request).await.expect("the flows").into_inner()
+    }
+
+    /// Takes in what was counted until now.
+    pub(crate) async fn drain(&self) {
+        self.engine.drain().await;
+    }
+
+    pub(crate) async fn dns(&mut self) -> QueryDnsResponse {
+        let request = QueryDnsRequest { limit: 10_000, ..QueryDnsRequest::default() };
+        self.client.query_dns(request).await.expect("the summaries").into_inner()
+    }
+
+    pub(crate) async fn connections(&mut self) -> QueryTcpResponse {
+        let request = QueryTcpRequest { limit: 10_000, ..QueryTcpRequest::default() };
+        self.client.query_tcp(request).await.expect("the connections").into_inner()
+    }
+
+    /// Follows the DNS exchanges from now on.
+    pub(crate) async fn watch_dns(&mut self) -> Watch<StreamDnsResponse> {
+        let stream = self.client.stream_dns(StreamDnsRequest::default()).await;
+        Watch::new(stream.expect("a stream").into_inner())
+    }
+
+    /// Follows the TCP events of these kinds from now on; of none, of all but STATE.
+    pub(crate) async fn watch_tcp(&mut self, kinds: &[TcpEventKind]) -> Watch<StreamTcpResponse> {
+        let kind = kinds.iter().map(|kind| i32::from(*kind)).collect();
+        let request = StreamTcpRequest {
+            include: vec![TcpFilter { kind, ..TcpFilter::default() }],
+            ..StreamTcpRequest::default()
+        };
+        let stream = self.client.stream_tcp(request).await;
+        Watch::new(stream.expect("a stream").into_inner())
     }
 
     /// Asks for the flows until those that `wanted` picks have that many packets.

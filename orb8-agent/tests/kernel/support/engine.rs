@@ -8,7 +8,7 @@ use std::{
 
 use aya::Btf;
 use orb8_agent::ebpf::{
-    AttachedTo, Drained, Features, FlowObject, FlowOptions, LinkKind, RingReader,
+    AttachedTo, Drained, Features, FlowObject, FlowOptions, LinkKind, PacketObject, RingReader,
 };
 use orb8_common::flow::Counter;
 

@@ -2,18 +2,21 @@
 
 use std::{
     io::{BufRead, BufReader, Lines},
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     str::FromStr,
+    sync::atomic::AtomicBool,
 };
 
-use orb8_agent::ebpf::LinkKind;
+use orb8_agent::ebpf::{LinkKind, PacketObject};
 
 use super::{
     cgroup::{self, Cgroup},
+    dns,
     engine::{DEFAULTS, Engine, without_tcx},
-    netns::Netns,
+    name_server,
+    netns::{CLIENT4, CLIENT6, Netns},
     traffic::{self, tcp_request},
 };
 
@@ -97,6 +100,8 @@ fn role() {
     match role {
         "tcp-server" => tcp_server(parameter.parse().expect("an address")),
         "tcp-client" => tcp_client(parameter.parse().expect("an address and a port")),
+        "name-server" => name_server(parameter.parse().expect("an address")),
+        "dns-client" => dns_client(parameter.parse().expect("an address and a port")),
         "attacher" => attacher(parameter),
         _ => panic!("no role {role:?}"),
     }
@@ -112,6 +117,21 @@ fn tcp_server(address: IpAddr) {
 /// Makes one connection.
 fn tcp_client(server: SocketAddr) {
     tell(tcp_request(server, 30_000).port());
+}
+
+/// Answers until it is killed.
+fn name_server(address: IpAddr) {
+    let (datagrams, _listener) = name_server::bind((address, dns::PORT).into());
+    tell(dns::PORT);
+    name_server::serve_datagrams(&datagrams, &AtomicBool::new(false));
+}
+
+/// Asks once.
+fn dns_client(server: SocketAddr) {
+    let from = if server.is_ipv4() { CLIENT4 } else { CLIENT6 };
+    let socket = UdpSocket::bind((from, 0)).expect("a client socket");
+    socket.connect(server).expect("connecting");
+    dns::ask(&socket, &dns::query(1, "web.test", dns::A));
 }
 
 /// Attaches to an interface by clsact and waits to be killed.

@@ -1,35 +1,31 @@
-//! Events as rows or objects, one by one.
+//! Messages as rows or objects, one by one.
 
-use orb8_proto::columns::{Row, View};
-use orb8_proto::v1::StreamEventsResponse;
-
-use crate::args::TraceArgs;
+use super::{Stream, Told};
+use crate::args::StreamArgs;
 use crate::commands::Shape;
 use crate::console::Console;
 use crate::error::CliError;
-use crate::output::flow::write_event;
 use crate::output::table::{Change, Table};
 use crate::output::{Machine, report};
 
-/// Prints events one by one.
-pub(super) enum Printer {
-    Human(Box<HumanPrinter>),
+/// Prints messages one by one.
+pub(super) enum Printer<S: Stream> {
+    Human(Box<HumanPrinter<S>>),
     Machine(Machine),
 }
 
-pub(super) struct HumanPrinter {
-    table: Table,
+pub(super) struct HumanPrinter<S: Stream> {
+    table: Table<S::Subject>,
     /// Rows since the header, `None` before the first one.
     since_header: Option<u16>,
 }
 
-impl Printer {
-    pub(super) fn new(shape: Shape, args: &TraceArgs, console: &Console) -> Self {
+impl<S: Stream> Printer<S> {
+    pub(super) fn new(shape: Shape, args: &StreamArgs, console: &Console) -> Self {
         match shape {
             Shape::Machine(machine) => Self::Machine(machine),
             Shape::Human { wide } => {
-                let view = if wide { View::EventsWide } else { View::Events };
-                let table = crate::commands::table(view, &args.show, console);
+                let table = crate::commands::table(S::VIEW, wide, args.numeric, console);
                 Self::Human(Box::new(HumanPrinter { table, since_header: None }))
             }
         }
@@ -37,32 +33,29 @@ impl Printer {
 
     pub(super) fn print(
         &mut self,
-        event: &StreamEventsResponse,
+        message: &S::Message,
         console: &mut Console,
     ) -> Result<(), CliError> {
         match self {
-            Self::Machine(machine) => {
-                write_event(*machine, &mut console.out, event)?;
-            }
-            Self::Human(printer) => printer.print(event, console)?,
+            Self::Machine(machine) => S::write(*machine, &mut console.out, message)?,
+            Self::Human(printer) => printer.print(message, console)?,
         }
         Ok(())
     }
 }
 
-impl HumanPrinter {
-    fn print(
-        &mut self,
-        event: &StreamEventsResponse,
-        console: &mut Console,
-    ) -> Result<(), CliError> {
-        if let Some(lost) = &event.lost {
-            writeln!(console.out, "{}", report::lost(lost, console.colors))?;
-        }
-        let Some(flow) = &event.flow else {
-            return Ok(());
+impl<S: Stream> HumanPrinter<S> {
+    fn print(&mut self, message: &S::Message, console: &mut Console) -> Result<(), CliError> {
+        let row = match S::told(message) {
+            Told::Row(row) => row,
+            Told::Lost(lost) => {
+                let line = report::lost(lost, S::LOST_IN_RING, console.colors);
+                writeln!(console.out, "{line}")?;
+                return Ok(());
+            }
+            Told::Nothing => return Ok(()),
         };
-        let cells = self.table.cells(&Row { flow, event: Some(event) });
+        let cells = self.table.cells(row);
         let change = self.table.admit(&cells);
         if self.wants_header(change, console) {
             writeln!(console.out, "{}", self.table.header())?;

@@ -3,7 +3,7 @@
 use crate::count::{Seen, count, parse};
 use crate::moments::{bump, count_malformed, count_other};
 use crate::{FRAGMENTS, SOCKET_HOOK_CGROUP, SOCKET_HOOK_LEVEL};
-use aya_ebpf::bindings::{__sk_buff, bpf_sock};
+use aya_ebpf::bindings::__sk_buff;
 use core::mem::MaybeUninit;
 use orb8_common::flow::{Counter, FlowKey, HOOK_INTERFACE, KEY_FRAGMENT};
 use orb8_common::packet::{Link, NoFlow, Part, Place, Transport, parse_ethernet};
@@ -60,30 +60,12 @@ pub(crate) fn interface_hook(context: *mut __sk_buff, direction: u8, ethernet: b
         bytes: ip_bytes(skb, link, &transport),
         tcp_flags: transport.tcp_flags,
     };
-    if is_left(skb) {
+    if skb.passes_socket_hook(SOCKET_HOOK_CGROUP.load(), SOCKET_HOOK_LEVEL.load()) {
         bump(Counter::OwnedPackets, u64::from(seen.packets));
         bump(Counter::OwnedBytes, u64::from(seen.bytes));
         return;
     }
     count(&seen, key);
-}
-
-/// Whether the socket hook counts the packet.
-#[inline(always)]
-pub(crate) fn is_left(skb: Skb) -> bool {
-    let cgroup = SOCKET_HOOK_CGROUP.load();
-    cgroup != 0
-        && skb.ancestor_cgroup_id(SOCKET_HOOK_LEVEL.load()) == cgroup
-        && is_inet(skb.socket())
-}
-
-/// Only these sockets' packets pass the socket hook: what a packet socket sends does not.
-#[inline(always)]
-pub(crate) fn is_inet(socket: *mut bpf_sock) -> bool {
-    const AF_INET: u32 = 2;
-    const AF_INET6: u32 = 10;
-    // SAFETY: null is checked first.
-    !socket.is_null() && matches!(unsafe { (*socket).family }, AF_INET | AF_INET6)
 }
 
 #[inline(always)]

@@ -13,6 +13,9 @@ use super::{Pace, SENT, spawn};
 /// Bytes written at once.
 const BLOCK: usize = 64 * 1024;
 
+/// Bytes of a question, and of its answer.
+const PING: usize = 64;
+
 /// Threads at each end of short connections: enough to keep two processors busy while some wait.
 const THREADS: u64 = 4;
 
@@ -45,6 +48,37 @@ pub(super) fn send(to: SocketAddrV4) -> io::Result<()> {
     spawn(move || {
         while stream.write_all(&block).is_ok() {
             SENT.fetch_add(BLOCK as u64, Relaxed);
+        }
+    });
+    Ok(())
+}
+
+pub(super) fn echo(address: SocketAddrV4) -> io::Result<()> {
+    let listener = TcpListener::bind(address)?;
+    spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            // What it fails with ends the connection, and the next may do better.
+            let _ = stream.set_nodelay(true).and_then(|()| echo_until_end(&mut stream));
+        }
+    });
+    Ok(())
+}
+
+fn echo_until_end(stream: &mut TcpStream) -> io::Result<()> {
+    let mut ping = [0; PING];
+    loop {
+        stream.read_exact(&mut ping)?;
+        stream.write_all(&ping)?;
+    }
+}
+
+pub(super) fn ping(to: SocketAddrV4) -> io::Result<()> {
+    let mut stream = TcpStream::connect(to)?;
+    stream.set_nodelay(true)?;
+    let mut ping = [0x5a; PING];
+    spawn(move || {
+        while stream.write_all(&ping).and_then(|()| stream.read_exact(&mut ping)).is_ok() {
+            SENT.fetch_add(1, Relaxed);
         }
     });
     Ok(())

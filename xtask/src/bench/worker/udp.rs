@@ -52,7 +52,7 @@ fn bind() -> io::Result<UdpSocket> {
     UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
 }
 
-fn connect(to: SocketAddrV4) -> io::Result<UdpSocket> {
+pub(super) fn connect(to: SocketAddrV4) -> io::Result<UdpSocket> {
     let socket = bind()?;
     socket.connect(to)?;
     Ok(socket)

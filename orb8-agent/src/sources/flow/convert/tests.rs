@@ -40,7 +40,9 @@ fn samples(batch: &[Event]) -> Vec<&FlowSample> {
         .iter()
         .map(|event| match &event.payload {
             Payload::Flow(sample) => sample,
-            Payload::Loss(_) => panic!("no loss was converted"),
+            Payload::Dns(_) | Payload::Tcp(_) | Payload::Loss(_) => {
+                panic!("only flows are converted")
+            }
         })
         .collect()
 }

@@ -1,0 +1,253 @@
+//! Starting each signal by itself: one that cannot run says why, and the others do.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    sync::{Arc, Mutex},
+};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Agent;
+use crate::{
+    attach::{self, Attacher, Plan, SharedPackets},
+    config::{AttachStrategy, Config, SignalSelection},
+    ebpf::{
+        DnsObject, DnsOptions, EbpfError, FlowObject, FlowOptions, PacketObject, SocketHookCgroup,
+        TcpObject, TcpOptions,
+    },
+    error::{AgentError, chain},
+    event::Signal,
+    pipeline::{self, LocalAddresses, SharedPipeline},
+    preflight::Preflight,
+    sources::{
+        dns::{DnsInlet, DnsSource},
+        flow::{self, FlowSource},
+        tcp::TcpSource,
+    },
+    status::{SourceState, SourceStatus, StatusBoard},
+};
+
+/// What a source has that starts: the limits of what it delivers.
+type Started = Result<Vec<String>, AgentError>;
+
+/// Everything that starting needs, and the agent that it makes.
+pub(super) struct Start<'a> {
+    config: &'a Config,
+    preflight: Preflight,
+    pipeline: SharedPipeline,
+    addresses: LocalAddresses,
+    /// From the first object whose programs see packets: it decides where the others' go.
+    attacher: Option<Attacher>,
+    /// What the other sources look at first.
+    names: Option<DnsInlet>,
+    agent: Agent,
+}
+
+impl<'a> Start<'a> {
+    pub(super) fn new(
+        config: &'a Config,
+        preflight: Preflight,
+        pipeline: SharedPipeline,
+        board: StatusBoard,
+        addresses: LocalAddresses,
+    ) -> Self {
+        let agent = Agent {
+            board,
+            cancel: CancellationToken::new(),
+            tasks: JoinSet::new(),
+            names: HashMap::new(),
+            drains: Vec::new(),
+        };
+        Self { config, preflight, pipeline, addresses, attacher: None, names: None, agent }
+    }
+
+    /// Starts every signal that is wanted.
+    ///
+    /// # Errors
+    /// [`AgentError::NothingToRun`] when none runs, or one that was asked for by name does not.
+    pub(super) async fn all(&mut self) -> Result<(), AgentError> {
+        // Names before flows, so that a flow's first packet finds them.
+        for signal in [Signal::Dns, Signal::Flow, Signal::Tcp] {
+            if !self.config.signals.includes(signal) {
+                continue;
+            }
+            let started = match signal {
+                Signal::Dns => self.dns().await,
+                Signal::Flow => self.flows().await,
+                Signal::Tcp => self.tcp(),
+            };
+            self.tell(signal, started);
+        }
+        if let Some(attacher) = self.attacher.take() {
+            self.agent.tasks.spawn(attacher.run(self.agent.cancel.child_token()));
+        }
+        let status = self.agent.board.read();
+        let is_skipped = |source: &SourceStatus| source.state != SourceState::Running;
+        let is_asked = matches!(self.config.signals, SignalSelection::Only(_));
+        if status.is_ready() && !(is_asked && status.sources.iter().any(is_skipped)) {
+            return Ok(());
+        }
+        Err(AgentError::NothingToRun { reasons: status.skipped() })
+    }
+
+    /// What runs so far.
+    pub(super) fn finish(self) -> Agent {
+        self.agent
+    }
+
+    fn tell(&self, signal: Signal, started: Started) {
+        let source = match started {
+            Ok(missing) => SourceStatus::running(signal, missing),
+            Err(error) => {
+                let reason = chain(&error);
+                tracing::warn!(signal = signal.name(), reason, "a source does not run");
+                SourceStatus::skipped(signal, reason)
+            }
+        };
+        self.agent.board.update(|status| status.set_source(source));
+    }
+
+    async fn flows(&mut self) -> Started {
+        self.preflight.memory(self.config.flow_table_size)?;
+        let object = self
+            .attach(|start, plan, leave_to| {
+                let options = FlowOptions {
+                    table_size: start.config.flow_table_size,
+                    ring_size: start.config.ring_buffer_size,
+                    socket_storage: plan.sockets,
+                    leave_to,
+                };
+                let Preflight { features, btf, .. } = &start.preflight;
+                FlowObject::load(&options, features, btf.as_ref())
+            })
+            .await?;
+        let socket_storage = flow::lock(&object).socket_storage();
+        self.agent.board.update(|status| {
+            if let Some(attachment) = &mut status.attachment {
+                attachment.socket_storage = socket_storage;
+            }
+        });
+        let source = FlowSource::build(
+            object,
+            self.config.ring_buffer_size,
+            self.config.drain_interval,
+            Arc::clone(&self.pipeline),
+            self.names.clone(),
+            self.agent.board.clone(),
+        )?;
+        self.agent.drains.push(source.drain_requests());
+        let task = self.agent.tasks.spawn(source.run(self.agent.cancel.child_token()));
+        self.agent.names.insert(task.id(), Signal::Flow);
+        Ok(Vec::new())
+    }
+
+    async fn dns(&mut self) -> Started {
+        let object = self
+            .attach(|start, _, leave_to| {
+                let options = DnsOptions {
+                    ring_size: start.config.ring_buffer_size,
+                    ports: start.config.dns.ports.clone(),
+                    leave_to,
+                };
+                DnsObject::load(&options, &start.preflight.features, start.preflight.btf.as_ref())
+            })
+            .await?;
+        let plan = self.attacher.as_ref().map(Attacher::plan);
+        let source = DnsSource::build(
+            object,
+            &self.config.dns,
+            plan.is_some_and(|plan| plan.sockets && plan.interfaces),
+            self.config.ring_buffer_size,
+            self.config.drain_interval,
+            Arc::clone(&self.pipeline),
+            self.agent.board.clone(),
+        )?;
+        self.names = Some(source.inlet());
+        self.agent.drains.push(source.drain_requests());
+        let task = self.agent.tasks.spawn(source.run(self.agent.cancel.child_token()));
+        self.agent.names.insert(task.id(), Signal::Dns);
+        Ok(Vec::new())
+    }
+
+    fn tcp(&mut self) -> Started {
+        let unknown =
+            EbpfError::Unknown { what: "where members are in the kernel's structures (BTF)" };
+        let btf = self.preflight.btf.as_ref().ok_or(unknown).map_err(AgentError::ebpf("look"))?;
+        let options = TcpOptions { ring_size: self.config.ring_buffer_size };
+        let mut object =
+            TcpObject::load(&options, btf).map_err(AgentError::ebpf("load the tcp programs"))?;
+        let root = self
+            .config
+            .cgroup_root
+            .as_ref()
+            .and_then(|root| Some((File::open(root).ok()?, root.display().to_string())));
+        let cgroup = root.as_ref().map(|(directory, path)| (directory, path.as_str()));
+        let missing =
+            object.attach(cgroup, btf).map_err(AgentError::ebpf("attach the tcp programs"))?;
+        let source = TcpSource::build(
+            object,
+            self.config.ring_buffer_size,
+            self.config.drain_interval,
+            Arc::clone(&self.pipeline),
+            self.names.clone(),
+            self.agent.board.clone(),
+        )?;
+        self.agent.drains.push(source.drain_requests());
+        let task = self.agent.tasks.spawn(source.run(self.agent.cancel.child_token()));
+        self.agent.names.insert(task.id(), Signal::Tcp);
+        Ok(missing)
+    }
+
+    /// Loads an object whose programs see packets, and attaches it where they go.
+    async fn attach<T: PacketObject + 'static>(
+        &mut self,
+        load: impl Fn(&Self, &Plan, Option<SocketHookCgroup>) -> Result<T, EbpfError>,
+    ) -> Result<Arc<Mutex<T>>, AgentError> {
+        if let Some(mut attacher) = self.attacher.take() {
+            let attached = self.add(&mut attacher, &load);
+            self.attacher = Some(attacher);
+            return attached;
+        }
+        let plan = attach::decide(self.config, &self.preflight.features)?;
+        match self.attach_first(plan, &load).await {
+            // A container that may not attach to the root cgroup can still see interfaces.
+            Err(error) if self.config.attach == AttachStrategy::Auto => {
+                let reason = format!("the socket hook failed: {}", chain(&error));
+                tracing::warn!(reason, "falling back to the interface hook");
+                let plan = Plan { sockets: false, interfaces: true, reason };
+                self.attach_first(plan, &load).await
+            }
+            attached => attached,
+        }
+    }
+
+    async fn attach_first<T: PacketObject + 'static>(
+        &mut self,
+        plan: Plan,
+        load: &impl Fn(&Self, &Plan, Option<SocketHookCgroup>) -> Result<T, EbpfError>,
+    ) -> Result<Arc<Mutex<T>>, AgentError> {
+        pipeline::lock(&self.pipeline).set_both_hooks(plan.sockets && plan.interfaces);
+        let (addresses, board) = (self.addresses.clone(), self.agent.board.clone());
+        let mut attacher = Attacher::start(plan, self.config, addresses, board).await?;
+        let object = self.add(&mut attacher, load)?;
+        self.attacher = Some(attacher);
+        Ok(object)
+    }
+
+    fn add<T: PacketObject + 'static>(
+        &self,
+        attacher: &mut Attacher,
+        load: &impl Fn(&Self, &Plan, Option<SocketHookCgroup>) -> Result<T, EbpfError>,
+    ) -> Result<Arc<Mutex<T>>, AgentError> {
+        let plan = attacher.plan();
+        let both = plan.sockets && plan.interfaces;
+        let root = self.config.cgroup_root.as_deref().filter(|_| both);
+        let object = load(self, plan, root.and_then(attach::hook_cgroup))
+            .map_err(AgentError::ebpf("load the programs"))?;
+        let object = Arc::new(Mutex::new(object));
+        attacher.add(Arc::clone(&object) as SharedPackets)?;
+        Ok(object)
+    }
+}

@@ -1,0 +1,128 @@
+//! DNS: owner, names, sums, hub.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use orb8_proto::filter::{DnsFields, End, FlowFields};
+use orb8_proto::v1;
+
+use super::Pipeline;
+use crate::event::{DnsExchange, DnsOutcome, DnsSide, SocketEnd, UnixNanos};
+use crate::identity::Workload;
+use crate::store::dns::{DnsPage, DnsQuery};
+use crate::store::{InterfaceNames, ip_of, owner_fields, protocol_of};
+
+/// What became of a query, and whose it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsEvent {
+    /// What became of it.
+    pub exchange: Box<DnsExchange>,
+    /// The owner of the local end.
+    pub subject: Option<Arc<Workload>>,
+}
+
+impl Pipeline {
+    /// Returns the DNS summaries that a query asks for.
+    #[must_use]
+    pub fn query_dns(&self, query: &DnsQuery) -> DnsPage {
+        self.dns.query(query)
+    }
+
+    pub(super) fn take_dns(&mut self, time: UnixNanos, exchange: Box<DnsExchange>, now: Instant) {
+        let subject = self.identity.resolve(exchange.cgroup_id, now);
+        // Not at the end of a cycle only: flows may be off.
+        self.names.expire(time);
+        self.names.learn(time, &exchange);
+        self.dns.apply(time, &exchange, subject.as_ref(), now);
+        if self.hubs.dns.is_wanted() {
+            self.hubs.dns.push(time, DnsEvent { exchange, subject });
+        }
+    }
+}
+
+/// An exchange as filters see it: the client is the source, the server the destination.
+#[derive(Clone, Copy, Debug)]
+pub struct DnsView<'a> {
+    /// The exchange.
+    pub event: &'a DnsEvent,
+    /// Names of interfaces.
+    pub interfaces: &'a InterfaceNames,
+}
+
+impl<'a> DnsView<'a> {
+    /// Returns one end.
+    #[must_use]
+    pub fn end(&self, end: End) -> SocketEnd {
+        match end {
+            End::Source => self.event.exchange.client,
+            End::Destination => self.event.exchange.server,
+        }
+    }
+
+    /// Returns the owner of one end. Of what was seen on an interface, the socket that is known is
+    /// taken for the client's: servers are rarely in a sandbox.
+    #[must_use]
+    pub fn workload(&self, end: End) -> Option<&'a Workload> {
+        let local = match self.event.exchange.side {
+            DnsSide::Client | DnsSide::Transit => End::Source,
+            DnsSide::Server => End::Destination,
+        };
+        self.event.subject.as_deref().filter(|_| end == local)
+    }
+}
+
+impl FlowFields for DnsView<'_> {
+    fn ip(&self, end: End) -> Option<IpAddr> {
+        Some(ip_of(self.end(end).addr))
+    }
+
+    fn port(&self, end: End) -> Option<u16> {
+        Some(self.end(end).port)
+    }
+
+    owner_fields! {}
+
+    fn protocol(&self) -> v1::Protocol {
+        protocol_of(self.event.exchange.transport)
+    }
+
+    fn direction(&self) -> v1::Direction {
+        v1::DnsSide::from(self.event.exchange.side).direction()
+    }
+
+    /// Only where the index is of this agent's namespace: a socket's may be another one's.
+    fn interface(&self) -> Option<&str> {
+        let is_ours = self.event.exchange.side == DnsSide::Transit
+            || self.event.subject.as_ref().is_some_and(|owner| owner.host_network);
+        self.interfaces.get(self.event.exchange.ifindex).filter(|_| is_ours)
+    }
+}
+
+impl DnsFields for DnsView<'_> {
+    fn name(&self) -> Option<&str> {
+        self.event.exchange.question.as_ref().map(|question| &*question.name)
+    }
+
+    fn has_rcode(&self, rcode: u16) -> bool {
+        self.event.exchange.response.as_ref().is_some_and(|response| response.rcode == rcode)
+    }
+
+    fn has_type(&self, query_type: u16) -> bool {
+        let question = self.event.exchange.question.as_ref();
+        question.is_some_and(|question| question.kind == query_type)
+    }
+
+    fn has_outcome(&self, outcome: v1::DnsOutcome) -> bool {
+        v1::DnsOutcome::from(self.event.exchange.outcome) == outcome
+    }
+
+    fn side(&self) -> v1::DnsSide {
+        self.event.exchange.side.into()
+    }
+
+    fn latency_ns(&self) -> Option<u64> {
+        let exchange = &self.event.exchange;
+        (exchange.outcome == DnsOutcome::Answered).then_some(exchange.latency_ns)
+    }
+}

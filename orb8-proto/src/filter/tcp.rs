@@ -1,0 +1,97 @@
+//! Which TCP events and connections someone wants.
+
+use super::rule::{Name, Rule, any, enums, names};
+use super::{FilterError, FlowFields, Problem, Rules};
+use crate::v1::{TcpEventKind, TcpFilter, TcpState};
+
+/// What a [`TcpMatcher`] looks at: an event, or a connection.
+pub trait TcpFields: FlowFields {
+    /// Returns what happened, `None` for a connection.
+    fn kind(&self) -> Option<TcpEventKind>;
+    /// Returns the state that the connection is in.
+    fn state(&self) -> TcpState;
+    /// Returns the kernel's name for why a packet was dropped or a connection reset.
+    fn reason(&self) -> Option<&str>;
+    /// Returns the longer of the handshake and the smoothed round-trip time, `None` without either.
+    fn latency_ns(&self) -> Option<u64>;
+}
+
+/// Compiled include and exclude filters for TCP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpMatcher(Rules<TcpRule>);
+
+/// One compiled [`TcpFilter`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct TcpRule {
+    flow: Option<Rule>,
+    kind: Vec<TcpEventKind>,
+    min_latency_ns: Option<u64>,
+    reason: Vec<Name>,
+    state: Vec<TcpState>,
+}
+
+impl TcpMatcher {
+    /// Compiles filters of events.
+    ///
+    /// # Errors
+    ///
+    /// The first value that cannot be understood.
+    pub fn new(include: &[TcpFilter], exclude: &[TcpFilter]) -> Result<Self, FilterError> {
+        Rules::new(include, exclude, TcpRule::new).map(Self)
+    }
+
+    /// Compiles filters of connections.
+    ///
+    /// # Errors
+    ///
+    /// The first value that cannot be understood, or that no connection has: a kind or a reason.
+    pub fn for_connections(
+        include: &[TcpFilter],
+        exclude: &[TcpFilter],
+    ) -> Result<Self, FilterError> {
+        for filter in include.iter().chain(exclude) {
+            let fields = [("kind", filter.kind.is_empty()), ("reason", filter.reason.is_empty())];
+            if let Some((field, _)) = fields.into_iter().find(|(_, is_empty)| !is_empty) {
+                return Err(FilterError { field, problem: Problem::StreamsOnly("connections") });
+            }
+        }
+        Self::new(include, exclude)
+    }
+
+    /// Whether the event or connection is wanted.
+    ///
+    /// Changes of state are wanted by those who ask for that kind, and by nobody else.
+    pub fn matches(&self, tcp: &(impl TcpFields + ?Sized)) -> bool {
+        let asks = |rule: &TcpRule| rule.kind.contains(&TcpEventKind::State) && rule.matches(tcp);
+        let is_asked_for =
+            tcp.kind() != Some(TcpEventKind::State) || self.0.include.iter().any(asks);
+        is_asked_for && self.0.want(|rule| rule.matches(tcp))
+    }
+}
+
+impl TcpRule {
+    fn new(filter: &TcpFilter) -> Result<Self, FilterError> {
+        // Exhaustive: a new field must be compiled, or it would match everything.
+        let TcpFilter { flow, kind, min_latency_ns, reason, state } = filter;
+        Ok(Self {
+            flow: flow.as_ref().map(Rule::new).transpose()?,
+            kind: enums("kind", kind)?,
+            min_latency_ns: *min_latency_ns,
+            reason: names("reason", reason)?,
+            state: enums("state", state)?,
+        })
+    }
+
+    fn matches(&self, tcp: &(impl TcpFields + ?Sized)) -> bool {
+        any(&self.kind, |kind| Some(*kind) == tcp.kind())
+            && any(&self.state, |state| *state == tcp.state())
+            && any(&self.reason, |reason| reason.matches(tcp.reason()))
+            && self
+                .min_latency_ns
+                .is_none_or(|least| tcp.latency_ns().is_some_and(|ns| ns >= least))
+            && self.flow.as_ref().is_none_or(|rule| rule.matches(tcp))
+    }
+}
+
+#[cfg(test)]
+mod tests;
