@@ -23,7 +23,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target {
         name: "cgroup_path",
         run: targets::cgroup_path::run,
@@ -33,4 +33,5 @@ pub const TARGETS: [Target; 5] = [
     Target { name: "filters", run: targets::filters::run, seeds: targets::filters::seeds },
     Target { name: "packet", run: targets::packet::run, seeds: targets::packet::seeds },
     Target { name: "records", run: targets::records::run, seeds: targets::records::seeds },
+    Target { name: "tcp", run: targets::tcp::run, seeds: targets::tcp::seeds },
 ];

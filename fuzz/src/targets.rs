@@ -5,3 +5,4 @@ pub mod dns;
 pub mod filters;
 pub mod packet;
 pub mod records;
+pub mod tcp;

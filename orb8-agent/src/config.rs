@@ -30,6 +30,7 @@ pub use docs::{settings_table, variables_table};
 pub use environment::{CheckPath, Environment};
 pub use errors::ConfigErrors;
 pub use raw::RawConfig;
+pub(crate) use reader::MAX_RING;
 pub use values::Glob;
 
 /// Everything the agent can be told, valid.

@@ -56,6 +56,8 @@ pub struct EngineStatus {
     pub kernel: String,
     /// One row per source, whether it runs or not.
     pub sources: Vec<SourceStatus>,
+    /// Whether there are sources that have not been started yet.
+    pub is_starting: bool,
     /// `None` until the flow source has attached.
     pub attachment: Option<Attachment>,
     /// Names of this network namespace's interfaces, whether programs are on them or not.
@@ -115,10 +117,16 @@ impl BySignal<BpfRun> {
 }
 
 impl EngineStatus {
-    /// Whether anything is delivered. One running source is enough: a skipped one is told by status
-    /// and metrics.
+    /// Whether everything that can be delivered is. One running source is enough: a skipped one is
+    /// told by status and metrics.
     #[must_use]
     pub fn is_ready(&self) -> bool {
+        !self.is_starting && self.is_running()
+    }
+
+    /// Whether any source runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
         self.sources.iter().any(|source| source.state == SourceState::Running)
     }
 
@@ -153,6 +161,9 @@ impl EngineStatus {
     pub fn not_ready(&self) -> Vec<String> {
         if self.is_ready() {
             return Vec::new();
+        }
+        if self.is_starting {
+            return vec!["sources are starting".to_owned()];
         }
         let reasons = self.skipped();
         if reasons.is_empty() {

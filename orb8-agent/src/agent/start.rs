@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Agent;
 use crate::{
     attach::{self, Attacher, Plan, SharedPackets},
-    config::{AttachStrategy, Config, SignalSelection},
+    config::{AttachStrategy, Config, MAX_RING, SignalSelection},
     ebpf::{
         DnsObject, DnsOptions, EbpfError, FlowObject, FlowOptions, PacketObject, SocketHookCgroup,
         TcpObject, TcpOptions,
@@ -28,6 +28,10 @@ use crate::{
     },
     status::{SourceState, SourceStatus, StatusBoard},
 };
+
+/// The tcp ring has the size of so many others: a short connection puts ten times the bytes of a flow's
+/// moment into it.
+const TCP_RINGS: u32 = 4;
 
 /// What a source has that starts: the limits of what it delivers.
 type Started = Result<Vec<String>, AgentError>;
@@ -53,6 +57,7 @@ impl<'a> Start<'a> {
         board: StatusBoard,
         addresses: LocalAddresses,
     ) -> Self {
+        board.update(|status| status.is_starting = true);
         let agent = Agent {
             board,
             cancel: CancellationToken::new(),
@@ -80,6 +85,7 @@ impl<'a> Start<'a> {
             };
             self.tell(signal, started);
         }
+        self.agent.board.update(|status| status.is_starting = false);
         if let Some(attacher) = self.attacher.take() {
             self.agent.tasks.spawn(attacher.run(self.agent.cancel.child_token()));
         }
@@ -175,7 +181,8 @@ impl<'a> Start<'a> {
         let unknown =
             EbpfError::Unknown { what: "where members are in the kernel's structures (BTF)" };
         let btf = self.preflight.btf.as_ref().ok_or(unknown).map_err(AgentError::ebpf("look"))?;
-        let options = TcpOptions { ring_size: self.config.ring_buffer_size };
+        let ring_size = TCP_RINGS.saturating_mul(self.config.ring_buffer_size).min(MAX_RING);
+        let options = TcpOptions { ring_size };
         let mut object =
             TcpObject::load(&options, btf).map_err(AgentError::ebpf("load the tcp programs"))?;
         let root = self
@@ -188,7 +195,7 @@ impl<'a> Start<'a> {
             object.attach(cgroup, btf).map_err(AgentError::ebpf("attach the tcp programs"))?;
         let source = TcpSource::build(
             object,
-            self.config.ring_buffer_size,
+            ring_size,
             self.config.drain_interval,
             Arc::clone(&self.pipeline),
             self.names.clone(),

@@ -61,6 +61,7 @@ impl Agent {
         let EngineStatus {
             kernel,
             sources,
+            is_starting: _,
             attachment,
             interfaces: _,
             checks,

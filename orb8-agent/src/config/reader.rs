@@ -25,7 +25,7 @@ use crate::store::StoreConfig;
 const FLOWS: RangeInclusive<u32> = 1024..=4_194_304;
 
 /// Largest ring, bytes: half a minute of moments, and still memory that a node can spare.
-const MAX_RING: u64 = 32 << 20;
+pub(crate) const MAX_RING: u32 = 32 << 20;
 
 /// Reads settings and remembers what was wrong with them.
 pub(super) struct Reader<'a> {
@@ -51,7 +51,7 @@ impl Reader<'_> {
         });
         let flow_table_size = self.required(&settings::FLOW_TABLE_SIZE, number(FLOWS));
         let ring_buffer_size =
-            self.required(&settings::RING_BUFFER_SIZE, ring_size(page, MAX_RING));
+            self.required(&settings::RING_BUFFER_SIZE, ring_size(page, MAX_RING.into()));
         let drain_interval = self.required(
             &settings::DRAIN_INTERVAL,
             duration(Duration::from_millis(100)..=Duration::from_secs(60), "from 100ms to 60s"),

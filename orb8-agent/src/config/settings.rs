@@ -149,8 +149,8 @@ settings! {
         "Flows that the kernel's table holds between two drains, 1024 to 4194304. It has two generations \
          of this size.";
     RING_BUFFER_SIZE = "ring-buffer-size" "ORB8_RING_BUFFER_SIZE" "BYTES", DEFAULT_RING_BUFFER_SIZE, None,
-        "Size of the ring buffer for moments, in bytes or as `512KiB` or `1MiB`: a power of two and a \
-         multiple of the page size, at most 32MiB.";
+        "Size of each signal's ring buffer, in bytes or as `512KiB` or `1MiB`: a power of two and a \
+         multiple of the page size, at most 32MiB. That of `tcp` is four times as large, up to the same.";
     DRAIN_INTERVAL = "drain-interval" "ORB8_DRAIN_INTERVAL" "DURATION", DEFAULT_DRAIN_INTERVAL, None,
         "How often the kernel's counters are read, 100ms to 60s.";
     DNS_PORTS = "dns-ports" "ORB8_DNS_PORTS" "PORTS", DEFAULT_DNS_PORTS, None,

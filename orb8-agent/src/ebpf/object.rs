@@ -17,6 +17,7 @@ use super::EbpfError;
 pub(super) struct Object {
     name: &'static str,
     ebpf: Ebpf,
+    map_bytes: u64,
 }
 
 impl Object {
@@ -27,7 +28,10 @@ impl Object {
         bytes: &[u8],
     ) -> Result<Self, EbpfError> {
         let ebpf = loader.load(bytes).map_err(load_error(name))?;
-        Ok(Self { name, ebpf })
+        // Now, while all of them are here to be asked.
+        let maps = ebpf.maps().filter_map(|(_, map)| data_of(map));
+        let map_bytes = maps.map(|data| memlock(data.fd().as_fd())).sum();
+        Ok(Self { name, ebpf, map_bytes })
     }
 
     /// Returns a program of the kind that the caller expects.
@@ -67,13 +71,9 @@ impl Object {
         M::try_from(map).map_err(load_error(self.name))
     }
 
-    /// Memory that the kernel says the maps take, bytes. Those that were taken are left out.
-    pub(super) fn map_bytes(&self) -> u64 {
-        self.ebpf
-            .maps()
-            .filter_map(|(_, map)| data_of(map))
-            .map(|data| memlock(data.fd().as_fd()))
-            .sum()
+    /// Memory that the kernel says the maps take, bytes.
+    pub(super) const fn map_bytes(&self) -> u64 {
+        self.map_bytes
     }
 
     /// Run time, nanoseconds, and runs of the loaded programs, where the kernel keeps statistics.

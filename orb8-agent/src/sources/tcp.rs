@@ -27,7 +27,6 @@ use crate::{
     status::{BpfRun, RingStatus, StatusBoard, TcpCounters},
 };
 pub use convert::Converter;
-use symbols::Symbols;
 
 /// Time between two reads of the ring: as for flows, it bounds wake-ups and adds at most this much to
 /// an event's way to subscribers.
@@ -76,7 +75,7 @@ impl TcpSource {
         let map_bytes = object.map_bytes();
         board.update(|status| status.map_bytes.set(Signal::Tcp, map_bytes));
         Ok(Self {
-            converter: Converter::new(Clock::system(), object.reasons(), Symbols::of_kernel()),
+            converter: Converter::new(Clock::system(), object.reasons()),
             object: Arc::new(Mutex::new(object)),
             ring,
             ring_size,
@@ -129,7 +128,7 @@ impl TcpSource {
     async fn read_all(&mut self) {
         self.read_ring();
         self.read_sockets().await;
-        self.converter.find_symbols().await;
+        self.find_symbols().await;
         if let Err(error) = self.read_counters() {
             tracing::error!(error = chain(&error), "the counters cannot be read");
         }
@@ -147,10 +146,35 @@ impl TcpSource {
         self.inflow.take_in(&mut self.batch);
     }
 
-    /// Reads the figures of live sockets, on a thread that may block: the kernel goes over all of them.
+    /// Runs what takes a while on a thread that may block, and reads the ring all the while: it has room
+    /// for some tens of milliseconds.
+    async fn run_beside<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        let mut running = tokio::task::spawn_blocking(work);
+        loop {
+            tokio::select! {
+                done = &mut running => return done,
+                () = tokio::time::sleep(REST) => self.read_ring(),
+            }
+        }
+    }
+
+    async fn find_symbols(&mut self) {
+        self.converter.sync_clock();
+        let Some(search) = self.converter.symbols.search() else { return };
+        match self.run_beside(search).await {
+            Ok(found) => self.converter.symbols.learn(found),
+            Err(error) => tracing::error!(%error, "the kernel's symbols cannot be read"),
+        }
+    }
+
+    /// Reads the figures of live sockets: the kernel goes over all of them.
     async fn read_sockets(&mut self) {
         let object = Arc::clone(&self.object);
-        let read = tokio::task::spawn_blocking(move || {
+        self.converter.begin_reading();
+        let read = self.run_beside(move || {
             let mut records = Vec::new();
             let result = lock(&object).read_sockets(|record| records.push(*record));
             (records, result)
@@ -167,6 +191,7 @@ impl TcpSource {
             }
             Err(error) => tracing::error!(%error, "sockets cannot be read"),
         }
+        self.converter.end_reading();
     }
 
     fn read_counters(&mut self) -> Result<(), EbpfError> {

@@ -60,6 +60,11 @@ pub(crate) fn scaled_time(time: Duration) -> Duration {
     time.mul_f64(scale())
 }
 
+/// How long a machine may take for what takes `time` on one that is not emulated.
+pub(crate) fn slack(time: Duration) -> Duration {
+    time.div_f64(scale())
+}
+
 fn scale() -> f64 {
     std::env::var("ORB8_TEST_SCALE").map_or(1.0, |scale| scale.parse().expect("a number"))
 }

@@ -1,6 +1,7 @@
 //! The agent's own program, started on the lab's node, and what it says of itself.
 
 use std::{
+    collections::HashMap,
     fs,
     io::{Read, Write},
     net::TcpStream,
@@ -21,7 +22,7 @@ use tempfile::TempDir;
 
 use super::{
     lab::{INTERFACES, Lab, Netns},
-    programs::{Hook, Statistics},
+    programs::{Hook, Statistics, field},
     reference::Count,
     workload,
 };
@@ -148,6 +149,18 @@ impl Agent {
         self.get("/metrics").map(Metrics)
     }
 
+    /// Memory that the kernel says its maps take, bytes. Records of sockets lie with the sockets, and
+    /// are left out.
+    pub(crate) fn map_bytes(&self) -> Result<u64> {
+        let mut maps = HashMap::new();
+        for entry in fs::read_dir(format!("/proc/{}/fdinfo", self.pid()))? {
+            // A descriptor may be closed meanwhile. A map may have several.
+            let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+            maps.extend(map(&text));
+        }
+        Ok(maps.values().sum())
+    }
+
     /// The run statistics of its programs whose names begin so.
     pub(crate) fn statistics(&self, beginnings: &[&str]) -> Result<Statistics> {
         Statistics::of(self.child.id(), beginnings)
@@ -205,6 +218,12 @@ fn binary() -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// A map's id and memory.
+fn map(fdinfo: &str) -> Option<(u64, u64)> {
+    let id = field(fdinfo, "map_id")?;
+    Some((id, field(fdinfo, "memlock")?))
+}
+
 fn kib(status: &str, name: &str) -> Option<f64> {
     let value = status.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().strip_suffix("kB")?.trim_end().parse().ok()
@@ -225,6 +244,12 @@ impl Metrics {
             value.parse::<f64>().ok()
         });
         values.reduce(|sum, value| sum + value).with_context(|| format!("no metric {name}"))
+    }
+
+    /// The value of a metric with this label alone.
+    pub(crate) fn get_labelled(&self, name: &str, label: &str, value: &str) -> Option<f64> {
+        let series = format!("{name}{{{label}=\"{value}\"}} ");
+        self.0.lines().find_map(|line| line.strip_prefix(series.as_str())?.parse().ok())
     }
 
     /// What it counted, and what it lost.
@@ -249,7 +274,16 @@ mod tests {
         );
         assert_eq!(metrics.get("a_total").ok(), Some(3.0));
         assert_eq!(metrics.get("c").ok(), Some(2.0));
+        assert_eq!(metrics.get_labelled("c", "x", "2 3"), Some(1.5));
+        assert_eq!(metrics.get_labelled("c", "x", "2"), None);
         assert!(metrics.get("a").is_err());
+    }
+
+    #[test]
+    fn maps_are_told_from_programs() {
+        let (ring, program) = ("map_type:\t27\nmemlock:\t4096\nmap_id:\t9\n", "memlock:\t4096\n");
+        assert_eq!(map(ring), Some((9, 4096)));
+        assert_eq!(map(program), None);
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::workspace;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) rounds: u32,
+    /// The same for the signals, where most variants are agents, which take their time to start.
+    pub(crate) signal_rounds: u32,
     /// From attaching to measuring.
     pub(crate) settling: Duration,
     /// One measurement of a rate or of run time.
@@ -41,6 +43,7 @@ impl Plan {
         let plan = if args.quick {
             Self {
                 rounds: 3,
+                signal_rounds: 1,
                 settling: ms(150),
                 window: ms(250),
                 idle: ms(4_000),
@@ -53,6 +56,7 @@ impl Plan {
         } else {
             Self {
                 rounds: 7,
+                signal_rounds: 7,
                 settling: ms(400),
                 window: ms(1_000),
                 idle: ms(30_000),
@@ -64,8 +68,9 @@ impl Plan {
             }
         };
         let rounds = args.rounds.unwrap_or(plan.rounds);
+        let signal_rounds = args.rounds.unwrap_or(plan.signal_rounds);
         let machine = machine(args, rounds)?;
-        Ok(Self { rounds, machine, ..plan })
+        Ok(Self { rounds, signal_rounds, machine, ..plan })
     }
 }
 

@@ -39,7 +39,7 @@ use super::{
     lab::{Cgroup, INTERFACES, Lab, Netns},
     workload::DNS_PORT,
 };
-pub(crate) use statistics::{RunTime, Statistics};
+pub(crate) use statistics::{RunTime, Statistics, field};
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

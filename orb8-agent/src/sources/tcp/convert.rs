@@ -25,11 +25,16 @@ pub struct Converter {
     clock: Clock,
     drops: Names,
     resets: Names,
-    symbols: Symbols,
+    pub(super) symbols: Symbols,
     listeners: Listeners,
     sampled: Sampled,
+    /// Sockets that closed while live ones are being read: what is read of them is old by then.
+    closed: Option<Cookies>,
     undecodable: u64,
 }
+
+/// Socket cookies.
+type Cookies = hashbrown::HashSet<u64, foldhash::fast::RandomState>;
 
 /// A kernel's reasons by number.
 type Names = hashbrown::HashMap<u32, Arc<str>, foldhash::fast::RandomState>;
@@ -47,7 +52,7 @@ const MAX_REMEMBERED: usize = 65_536;
 impl Converter {
     /// Knows no socket yet.
     #[must_use]
-    pub(super) fn new(clock: Clock, reasons: &TcpReasons, symbols: Symbols) -> Self {
+    pub fn new(clock: Clock, reasons: &TcpReasons) -> Self {
         let names = |reasons: &Reasons| {
             reasons.iter().map(|(id, name)| (*id, Arc::from(name.as_str()))).collect()
         };
@@ -55,9 +60,10 @@ impl Converter {
             clock,
             drops: names(&reasons.drops),
             resets: names(&reasons.resets),
-            symbols,
+            symbols: Symbols::of_kernel(),
             listeners: Listeners::default(),
             sampled: Sampled::default(),
+            closed: None,
             undecodable: 0,
         }
     }
@@ -67,7 +73,8 @@ impl Converter {
     }
 
     /// Records that were not what they should be, since start.
-    pub(super) const fn undecodable(&self) -> u64 {
+    #[must_use]
+    pub const fn undecodable(&self) -> u64 {
         self.undecodable
     }
 
@@ -75,10 +82,25 @@ impl Converter {
         self.undecodable += records;
     }
 
-    /// Looks for the names of functions that were asked for, and takes the clocks' difference anew.
-    pub(super) async fn find_symbols(&mut self) {
+    /// Takes the clocks' difference anew.
+    pub(super) fn sync_clock(&mut self) {
         self.clock.sync();
-        self.symbols.find().await;
+    }
+
+    /// From now on, live sockets are being read.
+    pub(super) fn begin_reading(&mut self) {
+        self.closed = Some(Cookies::default());
+    }
+
+    /// What was read was converted.
+    pub(super) fn end_reading(&mut self) {
+        self.closed = None;
+    }
+
+    fn close(&mut self, cookie: u64) {
+        if let Some(closed) = &mut self.closed {
+            closed.insert(cookie);
+        }
     }
 
     /// Names what was dropped.
@@ -103,6 +125,9 @@ impl Converter {
 
     fn moment(&mut self, moment: &TcpMoment) -> Option<Event> {
         let kind = self.kind(moment)?;
+        if moment.kind == MOMENT_CLOSE {
+            self.close(moment.cookie);
+        }
         let is_opened = matches!(moment.kind, MOMENT_CONNECT | MOMENT_ACCEPT);
         // The figures of one that the kernel does not follow: the table has the rest.
         let figures = (moment.kind == MOMENT_CLOSE).then(|| {
@@ -164,6 +189,7 @@ impl Converter {
 
     /// Converts the last record of a socket.
     fn closed(&mut self, socket: &TcpSocket) -> Event {
+        self.close(socket.cookie);
         let errno = socket.error as u16;
         let kind = match (socket.role, socket.old_state) {
             (ROLE_LISTENER, _) => {
@@ -178,6 +204,9 @@ impl Converter {
 
     /// Converts the record of a live socket.
     pub fn socket(&mut self, socket: &TcpSocket, batch: &mut Vec<Event>) {
+        if self.closed.as_ref().is_some_and(|closed| closed.contains(&socket.cookie)) {
+            return;
+        }
         let kind = if socket.role == ROLE_LISTENER {
             // What a listener does is told by its connections, but for those that it drops.
             let Some(overflow) = self.overflow(socket) else { return };

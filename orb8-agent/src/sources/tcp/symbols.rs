@@ -27,7 +27,7 @@ impl Symbols {
         Self::of("/proc/kallsyms".into())
     }
 
-    pub(super) fn of(file: PathBuf) -> Self {
+    fn of(file: PathBuf) -> Self {
         Self { file, known: HashMap::new(), asked: Vec::new() }
     }
 
@@ -42,26 +42,30 @@ impl Symbols {
         None
     }
 
-    /// Looks for everything that was asked for.
-    pub(super) async fn find(&mut self) {
+    /// Returns what looks for everything that was asked for; `None` where that is nothing.
+    pub(super) fn search(&mut self) -> Option<impl FnOnce() -> Found + Send + 'static> {
         if self.asked.is_empty() {
-            return;
+            return None;
         }
         let (file, mut asked) = (self.file.clone(), std::mem::take(&mut self.asked));
         asked.sort_unstable();
-        let found = tokio::task::spawn_blocking(move || {
-            let names = search(&file, &asked);
-            (asked, names)
-        });
-        let Ok((asked, names)) = found.await else { return };
-        let names = names.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the kernel's symbols cannot be read");
-            Vec::new()
-        });
-        let names = names.into_iter().chain(std::iter::repeat(None));
-        self.known.extend(asked.into_iter().zip(names));
+        Some(move || {
+            let names = search(&file, &asked).unwrap_or_else(|error| {
+                tracing::debug!(%error, "the kernel's symbols cannot be read");
+                Vec::new()
+            });
+            asked.into_iter().zip(names.into_iter().chain(std::iter::repeat(None))).collect()
+        })
+    }
+
+    /// Remembers what a search found, and what it did not.
+    pub(super) fn learn(&mut self, found: Found) {
+        self.known.extend(found);
     }
 }
+
+/// Names by address.
+type Found = Vec<(u64, Option<Arc<str>>)>;
 
 /// Finds, for each of the ascending addresses, the last symbol that is not above it.
 fn search(file: &PathBuf, addresses: &[u64]) -> io::Result<Vec<Option<Arc<str>>>> {
@@ -98,8 +102,17 @@ fn function(line: &str) -> Option<(u64, &str)> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn an_address_is_in_the_function_before_it() {
+    impl Symbols {
+        fn find(&mut self) {
+            if let Some(search) = self.search() {
+                let found = search();
+                self.learn(found);
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_is_in_the_function_before_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let table = "0000000000001000 T first\n\
                      0000000000003000 t third\n\
@@ -110,18 +123,18 @@ mod tests {
         let mut symbols = Symbols::of(file.path().to_owned());
         let addresses = [0x2fff, 0x1000, 0x3001, 0x500];
         assert!(addresses.iter().all(|at| symbols.get(*at).is_none()), "not looked for yet");
-        symbols.find().await;
+        symbols.find();
         let found = addresses.map(|at| symbols.get(at));
         let expected = [Some("second"), Some("first"), Some("third"), None];
         assert_eq!(found.each_ref().map(Option::as_deref), expected);
         assert!(symbols.asked.is_empty(), "what was not found is not looked for again");
     }
 
-    #[tokio::test]
-    async fn a_table_of_zeroes_or_none_names_nothing() {
+    #[test]
+    fn a_table_of_zeroes_or_none_names_nothing() {
         let mut symbols = Symbols::of("/nonexistent".into());
         symbols.get(1);
-        symbols.find().await;
+        symbols.find();
         assert_eq!(symbols.get(1), None);
         assert_eq!(function("0000000000000000 T hidden"), None);
     }

@@ -12,6 +12,7 @@ use crate::kernel::support::{
     name_server::NameServer,
     netns::{SERVER4, SERVER6, VERSIONS},
     program::has_programs,
+    slack,
 };
 
 /// What `dig` and `dnsmasq` need.
@@ -176,7 +177,7 @@ fn latency_is_what_dig_says() {
             }
             // `dig` may be kept from reading its answer for a while, but not every time.
             let nearest = furthest.iter().min().expect("ten answers");
-            assert!(*nearest <= TICK, "{furthest:?}");
+            assert!(*nearest <= slack(TICK), "{furthest:?}");
         }
         agent.stop().await;
     });

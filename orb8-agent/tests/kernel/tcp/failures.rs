@@ -14,13 +14,11 @@ use crate::kernel::support::{
     Lab,
     agent::{Agent, in_runtime},
     dns::end,
+    engine::btf,
     eventually,
     netns::{SERVER4, SERVER6, VERSIONS},
     skip,
-    tcp::{
-        Filter, begin_to_connect, counter, filter, has_port, health, listener, set,
-        tracepoint_format,
-    },
+    tcp::{Filter, begin_to_connect, counter, filter, has_port, health, listener, set},
 };
 
 /// A port that nobody listens on: bound, so that nobody else takes it.
@@ -30,11 +28,12 @@ fn closed_port(lab: &Lab, server: IpAddr) -> (u16, std::net::UdpSocket) {
     (holder.local_addr().expect("its address").port(), holder)
 }
 
-/// Whether this kernel tells of resets that no socket sends: it came with the reasons.
+/// Whether this kernel tells of resets that no socket sends: that came with the reasons.
 fn tells_resets_without_socket() -> bool {
-    let tells = tracepoint_format("tcp", "tcp_send_reset").contains("reason");
+    let kind = aya_obj::btf::BtfKind::Enum;
+    let tells = btf().is_some_and(|btf| btf.id_by_type_name_kind("sk_rst_reason", kind).is_ok());
     if !tells {
-        skip("resets without a socket", "this kernel's tcp_send_reset is for sockets");
+        skip("resets without a socket", "this kernel tells of those that sockets send");
     }
     tells
 }

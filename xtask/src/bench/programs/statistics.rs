@@ -71,7 +71,8 @@ impl Statistics {
     }
 }
 
-fn field(fdinfo: &str, name: &str) -> Option<u64> {
+/// A number of an fdinfo file.
+pub(crate) fn field(fdinfo: &str, name: &str) -> Option<u64> {
     fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
 }
 

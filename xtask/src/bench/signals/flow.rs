@@ -62,7 +62,7 @@ fn measure_case(
 ) -> Result<()> {
     let mut load = Load::start(lab, workload, place(hook), 0)?;
     let mut ns = [const { Vec::new() }; HOMES.len()];
-    for round in 0..plan.rounds as usize {
+    for round in 0..plan.signal_rounds as usize {
         for step in 0..HOMES.len() {
             // Each round starts with another, so that none is always the first.
             let i = (round + step) % HOMES.len();

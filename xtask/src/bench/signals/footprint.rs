@@ -38,22 +38,27 @@ const SITUATIONS: [Situation; 4] = [
     },
 ];
 
+/// How the agent's metrics call the rings of flow, dns and tcp.
+const PROBES: [&str; 3] = ["network", "dns", "tcp"];
+
 /// What one situation came to.
 struct Figures {
     sent: f64,
     cpu_percent: f64,
     resident_mib: f64,
     peak_mib: f64,
-    map_bytes: f64,
+    map_bytes: u64,
     lost_packets: f64,
-    lost_records: f64,
+    /// One for each signal, `None` where it is not observed.
+    lost_records: [Option<f64>; PROBES.len()],
     untracked: f64,
 }
 
 pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
     let note = "**The agent's process** at the socket hook, with default settings. `lost records` are \
                 moments, messages and closes that a ring had no room for, `untracked` connections that \
-                neither the kernel's storage nor the agent's table had room for."
+                neither the kernel's storage nor the agent's table had room for; `kernel maps` leaves out \
+                what lies with each socket."
         .to_owned();
     let header = &[
         "signals",
@@ -64,7 +69,7 @@ pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
         "RSS peak",
         "kernel maps",
         "lost packets",
-        "lost records",
+        "lost records: flow / dns / tcp",
         "untracked",
     ];
     let mut table = Table::new(note, header);
@@ -100,9 +105,10 @@ fn measure_one(lab: &Lab, plan: &Plan, situation: &Situation) -> Result<Figures>
         cpu_percent: cpu / elapsed * 100.0,
         resident_mib,
         peak_mib,
-        map_bytes: metrics.get("orb8_agent_map_memory_bytes")?,
+        map_bytes: agent.map_bytes()?,
         lost_packets: metrics.get("orb8_agent_lost_packets_total")?,
-        lost_records: metrics.get("orb8_ring_buffer_drops_total")?,
+        lost_records: PROBES
+            .map(|probe| metrics.get_labelled("orb8_ring_buffer_drops_total", "probe", probe)),
         untracked: metrics.get("orb8_agent_untracked_connections_total")?,
     })
 }
@@ -125,15 +131,18 @@ fn report(situation: &Situation, figures: &Figures, table: &mut Table) {
         format!("{cpu_percent:.2} %"),
         format!("{resident_mib:.1} MiB"),
         format!("{peak_mib:.1} MiB"),
-        format!("{:.1} MiB", map_bytes / 1024.0 / 1024.0),
+        format!("{:.1} MiB", *map_bytes as f64 / 1024.0 / 1024.0),
         format!("{lost_packets:.0}"),
-        format!("{lost_records:.0}"),
+        lost_records
+            .map(|lost| lost.map_or("–".to_owned(), |lost| format!("{lost:.0}")))
+            .join(" / "),
         format!("{untracked:.0}"),
     ];
     let checked: &[Checked] = if situation.traffic.is_none() {
         &[("CPU", *cpu_percent, targets::CPU_IDLE), ("RSS", *resident_mib, targets::RSS_IDLE)]
     } else {
-        &[("lost", lost_packets + lost_records + untracked, targets::NO_LOSS)]
+        let lost = lost_packets + lost_records.iter().flatten().sum::<f64>() + untracked;
+        &[("lost", lost, targets::NO_LOSS)]
     };
     table.row(cells, checked);
 }

@@ -37,7 +37,7 @@ fn measure_case(lab: &Lab, plan: &Plan, workload: Workload, table: &mut Table) -
     let mut free = Vec::new();
     let mut rates = [const { Vec::new() }; SIGNALS.len()];
     let mut ratios = [const { Vec::new() }; SIGNALS.len()];
-    for _ in 0..plan.rounds {
+    for _ in 0..plan.signal_rounds {
         let mut bases = vec![without(lab, plan, workload)?];
         let mut values = Vec::new();
         for signals in SIGNALS {

@@ -68,7 +68,7 @@ pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Table> {
 
 fn measure_case(lab: &Lab, plan: &Plan, workload: Workload, table: &mut Table) -> Result<()> {
     let (mut empty, mut agent) = (Vec::new(), Vec::new());
-    for round in 0..plan.rounds {
+    for round in 0..plan.signal_rounds {
         // Which comes first changes, so that neither always does.
         for step in 0..2 {
             if (round + step) % 2 == 0 {

@@ -14,7 +14,7 @@ fn converter() -> Converter {
         drops: vec![named(3, "NO_SOCKET")],
         resets: vec![named(11, "TCP_ABORT_ON_CLOSE")],
     };
-    Converter::new(Clock::with_source(reading), &reasons, Symbols::of("/nonexistent".into()))
+    Converter::new(Clock::with_source(reading), &reasons)
 }
 
 fn moment(kind: u8) -> TcpMoment {
@@ -196,4 +196,18 @@ fn figures_are_the_sockets_own() {
         bytes_received: 6,
     };
     assert_eq!(sample.figures.as_deref(), Some(&expected));
+}
+
+#[test]
+fn what_closed_while_it_was_read_stays_closed() {
+    let mut converter = converter();
+    converter.begin_reading();
+    told(&mut converter, &TcpSocket { old_state: 5, ..socket(ROLE_CLIENT, STATE_CLOSE) });
+    let mut batch = Vec::new();
+    let live = socket(ROLE_CLIENT, STATE_ESTABLISHED);
+    converter.socket(&live, &mut batch);
+    assert!(batch.is_empty());
+    converter.end_reading();
+    converter.socket(&live, &mut batch);
+    assert_eq!(batch.len(), 1, "cookies are not used again, but only a reading is that old");
 }
