@@ -60,7 +60,7 @@ const SANDBOXES: [(&str, &str); 4] = [
 /// Chooses the hooks.
 ///
 /// # Errors
-/// [`AgentError::NothingToRun`] when what was asked for by name cannot be had.
+/// [`AgentError::Unavailable`] when what was asked for cannot be had.
 pub fn decide(config: &Config, features: &Features) -> Result<Plan, AgentError> {
     decide_on(config.attach, Machine::look(config, features))
 }
@@ -127,9 +127,12 @@ fn decide_on(strategy: AttachStrategy, machine: Machine) -> Result<Plan, AgentEr
         }
     };
     let missing = [no_sockets.filter(|_| plan.sockets), no_interfaces.filter(|_| plan.interfaces)];
-    let reasons: Vec<String> =
-        missing.into_iter().flatten().map(|why| format!("flow: {why}")).collect();
-    if reasons.is_empty() { Ok(plan) } else { Err(AgentError::NothingToRun { reasons }) }
+    let reasons: Vec<String> = missing.into_iter().flatten().map(str::to_owned).collect();
+    if reasons.is_empty() {
+        Ok(plan)
+    } else {
+        Err(AgentError::Unavailable { reason: reasons.join("; ") })
+    }
 }
 
 /// What the programs know the socket hook's cgroup by; `None` where it cannot be told.
@@ -209,6 +212,15 @@ impl Attacher {
     #[must_use]
     pub const fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Lets the last object go that was added: it is detached when its other owners drop it.
+    pub fn remove_last(&mut self) {
+        if let Some(object) = self.objects.pop() {
+            for index in self.links.keys() {
+                lock(&object).detach_interface(*index);
+            }
+        }
     }
 
     /// Attaches an object to everything that is there, and from then on to what comes.

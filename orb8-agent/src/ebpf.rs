@@ -22,6 +22,7 @@ pub use features::{Feature, Features};
 pub use flow::{Drained, DrainedPart, FlowObject, FlowOptions};
 pub use hooks::{AttachedTo, FILTER_PRIORITIES, LinkKind, PacketObject, SocketHookCgroup};
 pub use object::RingReader;
+pub(crate) use sys::open_cgroup;
 pub use tcp::{Reasons, TcpObject, TcpOptions, TcpReasons};
 pub use ticks::Ticks;
 

@@ -28,7 +28,13 @@ pub enum AgentError {
         /// What to do.
         remedy: String,
     },
-    /// Every source is skipped.
+    /// What was asked for cannot be had here.
+    #[error("{reason}")]
+    Unavailable {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Every source is skipped, or one that was asked for by name.
     #[error("nothing to run: {}", reasons.join("; "))]
     NothingToRun {
         /// Why, one per source.

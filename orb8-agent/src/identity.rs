@@ -1,13 +1,14 @@
 //! Whose traffic it is: cgroup id → cgroup path → container, pod or systemd unit.
 //!
 //! ```text
-//! cgroup id ──(tree walk)──▶ path ──(grammar)──▶ ids ──(runtime's files)──▶ names
-//!             resolver               path                names
+//! cgroup id ──(handle, else tree walk)──▶ path ──(grammar)──▶ ids ──(runtime's files)──▶ names
+//!             resolver                            path                names
 //! ```
 //!
 //! The kernel tells the cgroup of a local socket, so the owner is exact. Names need no Kubernetes
 //! API: the container runtimes leave them on disk.
 
+mod handle;
 mod names;
 mod path;
 mod resolver;
@@ -53,6 +54,37 @@ impl Workload {
         let short = || self.container_id.as_deref().map(|id| id.get(..SHORT_ID).unwrap_or(id));
         self.container.as_deref().or_else(short)
     }
+
+    /// Returns what is the same when it is started again, as far as that can be told.
+    #[must_use]
+    pub fn identity(&self) -> Identity<'_> {
+        let Self { pod_uid, container, container_id, unit, cgroup_path, .. } = self;
+        match (pod_uid, container, container_id, unit) {
+            (Some(pod_uid), Some(container), ..) => Identity::OfPod { pod_uid, container },
+            (_, _, Some(id), _) => Identity::Container(id),
+            // Two users' managers may have units of one name; cgroups below a unit are the unit's.
+            (.., Some(unit)) => Identity::Path(
+                cgroup_path.rfind(unit).map_or(unit, |at| &cgroup_path[..at + unit.len()]),
+            ),
+            _ => Identity::Path(cgroup_path),
+        }
+    }
+}
+
+/// What tells one workload from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Identity<'a> {
+    /// A container of a pod, whichever instance.
+    OfPod {
+        /// Pod uid.
+        pod_uid: &'a str,
+        /// Container name.
+        container: &'a str,
+    },
+    /// One instance of a container, by its id.
+    Container(&'a str),
+    /// A cgroup path, of a unit or of anything else.
+    Path(&'a str),
 }
 
 /// Container runtimes.
@@ -66,4 +98,34 @@ pub enum Runtime {
     Docker,
     /// Podman.
     Podman,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_thing_started_again_is_the_same_workload() {
+        let some = |text: &str| Some(text.to_owned());
+        let pod = |id: &str| Workload {
+            pod_uid: some("u"),
+            container: some("web"),
+            container_id: some(id),
+            ..Workload::default()
+        };
+        assert_eq!(pod("1").identity(), pod("2").identity());
+        let unnamed = |id| Workload { container: None, ..pod(id) };
+        assert_ne!(unnamed("1").identity(), unnamed("2").identity());
+        let at = |unit: Option<&str>, path: &str| Workload {
+            unit: unit.map(str::to_owned),
+            cgroup_path: path.into(),
+            ..Workload::default()
+        };
+        let unit = at(Some("a.service"), "/user.slice/user-1.slice/a.service");
+        let below = at(Some("a.service"), "/user.slice/user-1.slice/a.service/worker");
+        let others = at(Some("a.service"), "/user.slice/user-2.slice/a.service");
+        assert_eq!(unit.identity(), below.identity());
+        assert_ne!(unit.identity(), others.identity());
+        assert_ne!(at(None, "/jobs/1").identity(), at(None, "/jobs/2").identity());
+    }
 }

@@ -34,7 +34,9 @@ mod tcp;
 pub use accounting::{Accounting, Count};
 pub use dns::{DnsEvent, DnsView};
 pub use flow::{FlowEvent, FlowStep};
-pub use hub::{Batch, Happened, Hub, HubConfig, Lost, Reader, Received, StreamItem, Subscription};
+pub use hub::{
+    Batch, Happened, Hub, HubConfig, Lost, Reader, Received, StreamItem, Subscription, Weight,
+};
 pub use self_traffic::LocalAddresses;
 pub use tcp::{TcpEvent, TcpView};
 

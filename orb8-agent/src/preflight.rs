@@ -71,17 +71,17 @@ impl Preflight {
     /// whoever comes next.
     ///
     /// # Errors
-    /// [`AgentError::NothingToRun`] with the figures.
+    /// [`AgentError::Unavailable`] with the figures.
     pub fn memory(&self, flow_table_size: u32) -> Result<(), AgentError> {
         let (needed, available) = (u64::from(flow_table_size) * FLOW_BYTES, available_memory());
         match available {
-            Some(available) if needed > available / 2 => Err(AgentError::NothingToRun {
-                reasons: vec![format!(
-                    "flow: a flow table of {flow_table_size} entries takes {} MiB of kernel memory, \
-                     more than half of the {} MiB that are available; lower --flow-table-size",
+            Some(available) if needed > available / 2 => Err(AgentError::Unavailable {
+                reason: format!(
+                    "a flow table of {flow_table_size} entries takes {} MiB of kernel memory, more \
+                     than half of the {} MiB that are available; lower --flow-table-size",
                     needed >> 20,
                     available >> 20
-                )],
+                ),
             }),
             _ => Ok(()),
         }

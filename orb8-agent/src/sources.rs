@@ -42,26 +42,23 @@ impl DrainRequests {
 struct Inflow {
     pipeline: SharedPipeline,
     names: Option<DnsInlet>,
-    earlier: Vec<Event>,
 }
 
 impl Inflow {
     const fn new(pipeline: SharedPipeline, names: Option<DnsInlet>) -> Self {
-        Self { pipeline, names, earlier: Vec::new() }
+        Self { pipeline, names }
     }
 
     /// Takes in a batch that was read just now, and leaves it empty.
-    fn take_in(&mut self, batch: &mut Vec<Event>) {
+    fn take_in(&self, batch: &mut Vec<Event>) {
         if batch.is_empty() {
             return;
         }
         // Read after the batch was: the answer that led to what is in it is there by now.
         if let Some(names) = &self.names {
-            names.read_into(&mut self.earlier);
+            names.take_into(&self.pipeline);
         }
-        let mut pipeline = pipeline::lock(&self.pipeline);
-        pipeline.ingest(&mut self.earlier);
-        pipeline.ingest(batch);
+        pipeline::lock(&self.pipeline).ingest(batch);
     }
 }
 

@@ -74,8 +74,7 @@ pub struct TcpSocket {
     pub srtt_us: u32,
     /// Samples by size: see [`RTT_BUCKETS`].
     pub rtt: [u32; RTT_BUCKETS],
-    /// Payload bytes that the other end acknowledged. One more, the SYN, for a client's connection that
-    /// is older than the agent.
+    /// Payload bytes that the other end acknowledged.
     pub bytes_sent: u64,
     /// Payload bytes received in order.
     pub bytes_received: u64,
@@ -126,6 +125,10 @@ pub const MOMENT_RETRANSMIT_SYNACK: u8 = 9;
 /// The addresses are those of a packet, source as `local_` and destination as `remote_`: `flags` of a
 /// [`TcpMoment`].
 pub const MOMENT_OF_PACKET: u8 = 1;
+/// The packet's source is the socket that the record tells of.
+pub const MOMENT_LOCAL_IS_SOURCE: u8 = 2;
+/// The packet's destination is the socket that the record tells of.
+pub const MOMENT_LOCAL_IS_DESTINATION: u8 = 4;
 
 /// One thing that happened. 112 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -272,6 +275,10 @@ pub struct Offsets {
     pub skb_head: u32,
     /// `sk_buff.len`, u32.
     pub skb_len: u32,
+    /// `sk_buff.dev`, a pointer to `net_device`.
+    pub skb_dev: u32,
+    /// `net_device.nd_net.net`, a pointer to `net`.
+    pub dev_net: u32,
     /// `sk_buff.protocol`, u16, network order.
     pub skb_protocol: u32,
     /// `sk_buff.network_header`, u16, from `head`.
@@ -292,9 +299,12 @@ pub struct Offsets {
 pub struct Control {
     /// Not 0 while somebody wants [`MOMENT_STATE`].
     pub states: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Not 0 while the iterator is to hand over every socket, whether it moved or not.
+    pub everything: u32,
 }
+
+/// Listeners whose drops for other reasons than a full queue are remembered.
+pub const LISTENERS: usize = 4096;
 
 /// Drops that one CPU tells in one tick; the next one stands for the rest too.
 pub const DROPS_PER_TICK: u64 = 32;

@@ -63,6 +63,13 @@ impl Skb {
         }
     }
 
+    /// Payload bytes of each segment but the last, where there are several.
+    #[inline(always)]
+    pub fn segment_size(self) -> u32 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.0).gso_size }
+    }
+
     /// cgroup v2 id of the packet's socket, 0 without one.
     #[inline(always)]
     pub fn cgroup_id(self) -> u64 {
@@ -90,6 +97,17 @@ impl Skb {
     pub fn socket(self) -> *mut bpf_sock {
         // SAFETY: as in `len`; the field is a pointer in a union of one.
         unsafe { (*self.0).__bindgen_anon_2.sk }
+    }
+
+    /// The port that the packet's socket is connected to, in network order; 0 where it is not.
+    #[inline(always)]
+    pub fn connected_port(self) -> u16 {
+        let socket = self.socket();
+        if socket.is_null() {
+            return 0;
+        }
+        // SAFETY: not null.
+        unsafe { (*socket).dst_port }
     }
 
     /// Whether the packet passed or will pass a socket hook that is attached to `cgroup`, which is

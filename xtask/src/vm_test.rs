@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long)]
     oldest_newest: bool,
     /// Seconds that the tests may take on one kernel
-    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1500)]
     timeout: u32,
     /// VMs at a time
     #[arg(long, default_value_t = one_per_cpu())]

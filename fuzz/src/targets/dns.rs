@@ -3,6 +3,7 @@
 //! An input is a row of packets: six bytes that say where each is seen (see [`Seen`]), and as many
 //! bytes of payload as the last two of them say.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use orb8_agent::clock::{Clock, Reading};
@@ -152,7 +153,9 @@ impl Wire {
 }
 
 fn check_exchange(exchange: &DnsExchange) {
-    let DnsExchange { outcome, response, asked, question, latency_ns, retries, .. } = exchange;
+    let DnsExchange {
+        outcome, response, asked, question, latency_ns, retries, told_retries, ..
+    } = exchange;
     let answers = response.iter().flat_map(|response| &response.answers);
     check_names(question.iter().map(|question| &*question.name), answers);
     let late = response.as_ref().is_some_and(|response| response.late);
@@ -160,10 +163,15 @@ fn check_exchange(exchange: &DnsExchange) {
         DnsOutcome::Answered => {
             assert!(response.is_some() && asked.is_some(), "{exchange:?}");
             assert_eq!(late, *latency_ns >= TIMEOUT.as_nanos() as u64, "{exchange:?}");
+            assert_eq!(late, told_retries.is_some(), "{exchange:?}");
         }
         DnsOutcome::Timeout => {
             assert!(response.is_none() && asked.is_some(), "{exchange:?}");
-            assert_eq!(*latency_ns, TIMEOUT.as_nanos() as u64);
+            // What was sent again after its timeout waited longer.
+            let is_first = told_retries.is_none();
+            let waited = latency_ns.cmp(&(TIMEOUT.as_nanos() as u64));
+            assert_eq!(waited, if is_first { Ordering::Equal } else { Ordering::Greater });
+            assert!(is_first || *retries > told_retries.unwrap_or(0), "{exchange:?}");
         }
         DnsOutcome::Unasked => {
             assert!(response.is_some() && asked.is_none() && !late, "{exchange:?}");

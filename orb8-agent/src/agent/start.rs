@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs::File,
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
@@ -71,8 +72,10 @@ impl<'a> Start<'a> {
     /// Starts every signal that is wanted.
     ///
     /// # Errors
-    /// [`AgentError::NothingToRun`] when none runs, or one that was asked for by name does not.
+    /// [`AgentError::Unavailable`] when a setting asks for what cannot be had, and
+    /// [`AgentError::NothingToRun`] when no source runs, or one that was asked for by name does not.
     pub(super) async fn all(&mut self) -> Result<(), AgentError> {
+        self.check()?;
         // Names before flows, so that a flow's first packet finds them.
         for signal in [Signal::Dns, Signal::Flow, Signal::Tcp] {
             if !self.config.signals.includes(signal) {
@@ -98,6 +101,19 @@ impl<'a> Start<'a> {
         Err(AgentError::NothingToRun { reasons: status.skipped() })
     }
 
+    /// Refuses what cannot work before anything is attached.
+    fn check(&self) -> Result<(), AgentError> {
+        let wants = |signal| self.config.signals.includes(signal);
+        if wants(Signal::Flow) {
+            self.preflight.memory(self.config.flow_table_size)?;
+        }
+        let is_asked = self.config.attach != AttachStrategy::Auto;
+        if is_asked && (wants(Signal::Flow) || wants(Signal::Dns)) {
+            attach::decide(self.config, &self.preflight.features)?;
+        }
+        Ok(())
+    }
+
     /// What runs so far.
     pub(super) fn finish(self) -> Agent {
         self.agent
@@ -116,7 +132,6 @@ impl<'a> Start<'a> {
     }
 
     async fn flows(&mut self) -> Started {
-        self.preflight.memory(self.config.flow_table_size)?;
         let object = self
             .attach(|start, plan, leave_to| {
                 let options = FlowOptions {
@@ -142,7 +157,8 @@ impl<'a> Start<'a> {
             Arc::clone(&self.pipeline),
             self.names.clone(),
             self.agent.board.clone(),
-        )?;
+        );
+        let source = self.keep(source)?;
         self.agent.drains.push(source.drain_requests());
         let task = self.agent.tasks.spawn(source.run(self.agent.cancel.child_token()));
         self.agent.names.insert(task.id(), Signal::Flow);
@@ -169,7 +185,8 @@ impl<'a> Start<'a> {
             self.config.drain_interval,
             Arc::clone(&self.pipeline),
             self.agent.board.clone(),
-        )?;
+        );
+        let source = self.keep(source)?;
         self.names = Some(source.inlet());
         self.agent.drains.push(source.drain_requests());
         let task = self.agent.tasks.spawn(source.run(self.agent.cancel.child_token()));
@@ -185,11 +202,14 @@ impl<'a> Start<'a> {
         let options = TcpOptions { ring_size };
         let mut object =
             TcpObject::load(&options, btf).map_err(AgentError::ebpf("load the tcp programs"))?;
-        let root = self
-            .config
-            .cgroup_root
-            .as_ref()
-            .and_then(|root| Some((File::open(root).ok()?, root.display().to_string())));
+        let open = |root: &PathBuf| match File::open(root) {
+            Ok(directory) => Some((directory, root.display().to_string())),
+            Err(error) => {
+                tracing::warn!(%error, cgroup = %root.display(), "sockets cannot be followed");
+                None
+            }
+        };
+        let root = self.config.cgroup_root.as_ref().and_then(open);
         let cgroup = root.as_ref().map(|(directory, path)| (directory, path.as_str()));
         let missing =
             object.attach(cgroup, btf).map_err(AgentError::ebpf("attach the tcp programs"))?;
@@ -205,6 +225,14 @@ impl<'a> Start<'a> {
         let task = self.agent.tasks.spawn(source.run(self.agent.cancel.child_token()));
         self.agent.names.insert(task.id(), Signal::Tcp);
         Ok(missing)
+    }
+
+    /// Without its source, nobody would read what an object tells: it goes as well.
+    fn keep<T>(&mut self, source: Result<T, AgentError>) -> Result<T, AgentError> {
+        if let (Err(_), Some(attacher)) = (&source, &mut self.attacher) {
+            attacher.remove_last();
+        }
+        source
     }
 
     /// Loads an object whose programs see packets, and attaches it where they go.

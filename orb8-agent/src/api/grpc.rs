@@ -169,7 +169,7 @@ impl OrbitAgentService for Agent {
         let query = requests::tcp(&request.into_inner())?;
         let converter = self.converter();
         let (page, totals) = {
-            let pipeline = lock(&self.pipeline);
+            let mut pipeline = lock(&self.pipeline);
             (pipeline.query_tcp(&query), pipeline.tcp_totals())
         };
         Ok(Response::new(v1::QueryTcpResponse {

@@ -90,9 +90,10 @@ const DEFAULT_DNS_TIMEOUT: DefaultValue = DefaultValue::Text("5s");
 const DEFAULT_MAX_FLOWS: DefaultValue = DefaultValue::Text("65536");
 // Longer than the 15 s to 30 s of usual keep-alives and scrapes, so those stay one flow.
 const DEFAULT_FLOW_IDLE_TIMEOUT: DefaultValue = DefaultValue::Text("60s");
-// Enough for `--last 100` behind a narrow filter; about 1 MiB.
+// Enough for `--last 100` behind a narrow filter; at most 2 MiB a signal.
 const DEFAULT_EVENT_BUFFER: DefaultValue = DefaultValue::Text("4096");
-// A subscriber may stall for a third of a second at 200k events/s; about 14 MiB if one does.
+// A subscriber may stall for a third of a second at 200k events/s; at most
+// 32 MiB a signal if one does.
 const DEFAULT_SUBSCRIBER_BUFFER: DefaultValue = DefaultValue::Text("65536");
 // Starts, stops and what an operator should act on.
 const DEFAULT_LOG: DefaultValue = DefaultValue::Text("info");

@@ -37,6 +37,11 @@ const RING: &str = "ring buffer";
 const STORAGE: &str = "socket storage";
 const STORAGE_ITERATOR: &str = "socket storage iterator";
 const SOCKET_RELEASE: &str = "socket release hook";
+const SOCK_OPS: &str = "sock_ops programs";
+const TRACEPOINTS: &str = "raw tracepoints";
+const OPEN_SOCKETS: &str = "sockets of open files";
+const DROP_REASONS: &str = "reasons of drops";
+const RESET_REASONS: &str = "reasons of resets";
 
 impl Features {
     /// Asks the running kernel, whose types are `btf`. Without privileges most answers are no.
@@ -45,9 +50,16 @@ impl Features {
         let iterator = btf.is_some_and(|btf| {
             btf.id_by_type_name_kind("bpf_iter_bpf_sk_storage_map", BtfKind::Func).is_ok()
         });
+        let knows =
+            |name, kind| btf.is_some_and(|btf| btf.id_by_type_name_kind(name, kind).is_ok());
         let feature = |name, present, since, purpose| Feature { name, present, purpose, since };
         let rows = vec![
-            feature(BTF, btf.is_some(), "5.4", "kernel types; without it flows work, slower"),
+            feature(
+                BTF,
+                btf.is_some(),
+                "5.4",
+                "kernel types; without it flows work, slower, and tcp does not",
+            ),
             feature(
                 CGROUP_SKB,
                 program(ProgramType::CgroupSkb),
@@ -86,6 +98,36 @@ impl Features {
                 helper(ProgramType::CgroupSock, BpfHelper::BPF_FUNC_sk_storage_get),
                 "5.9",
                 "collecting what a closed socket counted",
+            ),
+            feature(
+                SOCK_OPS,
+                program(ProgramType::SockOps),
+                "4.13",
+                "handshakes and round-trip times of TCP",
+            ),
+            feature(
+                TRACEPOINTS,
+                program(ProgramType::RawTracePoint),
+                "4.17",
+                "retransmits, resets and drops of TCP as they happen",
+            ),
+            feature(
+                OPEN_SOCKETS,
+                knows("bpf_sock_from_file", BtfKind::Func),
+                "5.11",
+                "round-trip times of TCP connections older than the agent",
+            ),
+            feature(
+                DROP_REASONS,
+                knows("skb_drop_reason", BtfKind::Enum),
+                "5.17",
+                "dropped TCP packets, with the reason",
+            ),
+            feature(
+                RESET_REASONS,
+                knows("sk_rst_reason", BtfKind::Enum),
+                "6.10",
+                "why a RST was sent; without it RSTs are told all the same",
             ),
         ];
         // Came with the same release (5.11), and can be asked for.

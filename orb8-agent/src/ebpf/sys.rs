@@ -1,5 +1,5 @@
 //! The `bpf(2)` calls that aya has no API for: batches, storage iterators, a grace period, and
-//! shared memory of an array.
+//! shared memory of an array. And what else only the kernel's raw calls do.
 
 use std::{
     fs::File,
@@ -440,6 +440,36 @@ pub(crate) fn open_in_tracefs(path: &str) -> io::Result<File> {
     // SAFETY: the string is null-terminated.
     let file = unsafe { libc::openat(mount.as_raw_fd(), path.as_ptr(), flags) };
     owned(file.into()).map(File::from)
+}
+
+/// `struct file_handle` of a file of kernfs.
+#[repr(C)]
+struct KernfsHandle {
+    handle_bytes: u32,
+    handle_type: libc::c_int,
+    id: u64,
+}
+
+/// `FILEID_KERNFS`.
+const KERNFS: libc::c_int = 0xfe;
+
+/// Opens the cgroup with this id, as a path only. `mount` is any directory of cgroup v2.
+///
+/// `ESTALE` says that there is none (any more); `EPERM`, that `CAP_DAC_READ_SEARCH` is missing.
+pub(crate) fn open_cgroup(mount: BorrowedFd<'_>, id: u64) -> io::Result<OwnedFd> {
+    let mut handle =
+        KernfsHandle { handle_bytes: size_of::<u64>() as u32, handle_type: KERNFS, id };
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: the handle has as many bytes behind its header as it says, and outlives the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            mount.as_raw_fd(),
+            std::ptr::from_mut(&mut handle),
+            flags,
+        )
+    };
+    owned(fd)
 }
 
 fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {

@@ -1,11 +1,15 @@
 //! The `tcp` object: loading, attaching, reading.
 
 mod offsets;
+mod reasons;
 
 use std::{
     fs::File,
     io::{self, Read},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
 };
 
 use aya::{
@@ -21,9 +25,10 @@ use super::{
     btf::KernelTypes,
     object::{Counters, Object, RingReader, attach_error, map_error},
     sys::{link_iterator, link_map_iterator, start_iterator},
-    tracefs,
 };
 use offsets::offsets;
+pub use reasons::{Reasons, TcpReasons};
+use reasons::{ignored, reasons};
 
 const OBJECT: &str = "tcp";
 
@@ -68,18 +73,6 @@ const RESET_TRACEPOINT: &str = "tcp_send_reset";
 pub struct TcpOptions {
     /// Bytes of the ring: a power of two and a multiple of the page size.
     pub ring_size: u32,
-}
-
-/// A kernel's numbered reasons and their names.
-pub type Reasons = Vec<(u32, String)>;
-
-/// What the kernel calls its reasons.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TcpReasons {
-    /// Of dropped packets. Empty where the kernel tells none (before 5.17).
-    pub drops: Reasons,
-    /// Of resets. Empty where the kernel tells none (before 6.11).
-    pub resets: Reasons,
 }
 
 /// The loaded object. Dropping it detaches and unloads everything.
@@ -179,10 +172,16 @@ impl TcpObject {
                 Err(error) => note(tracepoint.gives, error),
             }
         }
-        if self.sockets.is_some()
-            && let Err(error) = self.adopt(btf)
-        {
-            note("figures of connections older than the agent", error);
+        if self.sockets.is_some() {
+            let gives = "figures of connections older than the agent";
+            match self.adopt(btf) {
+                Ok(()) if is_in_pid_namespace() => missing.push(format!(
+                    "no {gives} that processes outside this PID namespace have: run the agent in the \
+                     host's (hostPID)"
+                )),
+                Ok(()) => {}
+                Err(error) => note(gives, error),
+            }
         }
         match refusal {
             Some(error) if attached == 0 => Err(error),
@@ -261,12 +260,15 @@ impl TcpObject {
         self.sockets.is_some()
     }
 
-    /// Hands the record of each socket that moved since the last call to `visit`. Returns how many did
-    /// not decode.
+    /// Hands the records of the sockets that moved since the last call to `visit`, some at a time, until
+    /// it returns false. Returns how many did not decode.
     ///
     /// # Errors
     /// [`EbpfError::Map`]. What was read until then was handed over.
-    pub fn read_sockets(&mut self, mut visit: impl FnMut(&TcpSocket)) -> Result<u64, EbpfError> {
+    pub fn read_sockets(
+        &mut self,
+        mut visit: impl FnMut(Vec<TcpSocket>) -> bool,
+    ) -> Result<u64, EbpfError> {
         let Some(link) = &self.sockets else { return Ok(0) };
         let mut pass =
             start_iterator(link.as_fd()).map_err(map_error("starting the socket iterator"))?;
@@ -279,25 +281,26 @@ impl TcpObject {
                 Err(error) => return Err(map_error("reading the sockets")(error)),
             };
             let whole = read - read % size_of::<TcpSocket>();
-            for record in self.iterator_buffer[..whole].chunks_exact(size_of::<TcpSocket>()) {
-                match TcpSocket::read_from_bytes(record) {
-                    Ok(record) => visit(&record),
-                    Err(_) => undecodable += 1,
-                }
-            }
+            let records = self.iterator_buffer[..whole].chunks_exact(size_of::<TcpSocket>());
+            let count = records.len();
+            let records: Vec<_> =
+                records.filter_map(|record| TcpSocket::read_from_bytes(record).ok()).collect();
+            undecodable += (count - records.len()) as u64;
             self.iterator_buffer.copy_within(whole..read, 0);
             filled = read - whole;
+            if !visit(records) {
+                return Ok(undecodable);
+            }
         }
     }
 
-    /// Asks for changes of state, or no longer.
+    /// Tells the programs what is wanted.
     ///
     /// # Errors
     /// [`EbpfError::Map`].
-    pub fn tell_states(&mut self, wanted: bool) -> Result<(), EbpfError> {
-        let control = Control { states: u32::from(wanted), reserved: 0 };
+    pub fn set_control(&mut self, control: Control) -> Result<(), EbpfError> {
         self.control.set(0, Shared(control), 0).map_err(|error| EbpfError::Map {
-            operation: "asking for changes of state",
+            operation: "telling the programs what is wanted",
             source: io::Error::other(error),
         })
     }
@@ -350,54 +353,8 @@ fn is_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }
 
-/// The names that the kernel's tracepoints print; where those cannot be read, its types have them too.
-fn reasons(types: &KernelTypes) -> TcpReasons {
-    let of = |group, name, values, prefix: &str| {
-        let printed = tracefs::format(group, name)
-            .map(|format| tracefs::names(&format, "reason"))
-            .unwrap_or_default();
-        if !printed.is_empty() {
-            return printed;
-        }
-        let name = |(id, name): (u32, &str)| Some((id, name.strip_prefix(prefix)?.to_owned()));
-        types.values(values).into_iter().filter_map(name).collect()
-    };
-    TcpReasons {
-        drops: of("skb", DROP_TRACEPOINT, "skb_drop_reason", "SKB_DROP_REASON_"),
-        resets: of("tcp", RESET_TRACEPOINT, "sk_rst_reason", "SK_RST_REASON_"),
-    }
-}
-
-/// Drops that lose nothing: a segment that another one already holds, and what was still unread when a
-/// socket closed.
-const HARMLESS: [&str; 2] = ["TCP_OFOMERGE", "QUEUE_PURGE"];
-
-/// Marks the reasons that are not told, a bit for each. What comes before `NOT_SPECIFIED` is no drop,
-/// and that says nothing.
-fn ignored(drops: &Reasons) -> [u64; DROP_REASONS / 64] {
-    let unspecified = drops.iter().find(|(_, name)| name == "NOT_SPECIFIED").map(|(id, _)| *id);
-    let harmless = drops.iter().filter(|(_, name)| HARMLESS.contains(&name.as_str()));
-    let mut bits = [0; DROP_REASONS / 64];
-    for id in (0..=unspecified.unwrap_or(0)).chain(harmless.map(|(id, _)| *id)) {
-        if let Some(word) = bits.get_mut(id as usize / 64) {
-            *word |= 1 << (id % 64);
-        }
-    }
-    bits
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_says_why_and_is_a_loss_is_told() {
-        let named = |names: &[(u32, &str)]| -> Reasons {
-            names.iter().map(|(id, name)| (*id, (*name).to_owned())).collect()
-        };
-        let bits = ignored(&named(&[(2, "NOT_SPECIFIED"), (3, "NO_SOCKET"), (70, "QUEUE_PURGE")]));
-        assert_eq!(bits[..2], [0b0111, 1 << 6]);
-        assert_eq!(ignored(&named(&[(0, "NOT_SPECIFIED"), (1, "NO_SOCKET")]))[0], 1);
-        assert_eq!(ignored(&named(&[(0x10001, "QUEUE_PURGE")]))[0], 1, "beyond the bits");
-    }
+/// Whether processes exist that this one cannot see: the first PID namespace always has this inode.
+fn is_in_pid_namespace() -> bool {
+    const FIRST: u64 = 0xefff_fffc;
+    std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != FIRST)
 }

@@ -33,7 +33,7 @@ pub(super) fn names(format: &str, field: &str) -> Vec<(u32, String)> {
     list.split('}').filter_map(name).collect()
 }
 
-/// Some kernels print the values of an enum as they are in the source: `(1 << 16)`, `0x10`.
+/// Kernels print the values of an enum as decimal or hexadecimal numbers.
 fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),

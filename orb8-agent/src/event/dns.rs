@@ -36,6 +36,8 @@ pub struct DnsExchange {
     pub latency_ns: u64,
     /// Times that the same query was seen again.
     pub retries: u32,
+    /// How many of them the query's last timeout told of; `None` where none was told yet.
+    pub told_retries: Option<u32>,
     /// DNS bytes of the query.
     pub query_bytes: u32,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use orb8_common::tcp::RTT_BUCKETS;
+use orb8_proto::filter::End;
 
 use super::{SocketEnd, UnixNanos};
 
@@ -17,6 +18,8 @@ pub struct TcpSample {
     pub remote: SocketEnd,
     /// The ends are those of a packet, whose local end is not known.
     pub of_packet: bool,
+    /// Of a packet: which of its ends is this node's socket, where the kernel named one.
+    pub local_end: Option<End>,
     /// cgroup v2 id of the socket, 0 where none is known.
     pub cgroup_id: u64,
     /// Socket cookie, 0 where none is known.

@@ -1,6 +1,7 @@
 //! cgroup id → [`Workload`], cached.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,16 +9,18 @@ use hashbrown::{HashMap, HashSet};
 use tracing::debug;
 
 use super::names::Names;
-use super::{Workload, path, tree};
+use super::{Workload, handle, path, tree};
 
 type ById<T> = HashMap<u64, T, foldhash::fast::RandomState>;
 
-/// A new cgroup's first packet waits for no walk longer than this, and a storm of unknown ids
-/// walks no more often.
+/// Where ids are found by walks only, a new cgroup's first events may be without an owner for so
+/// long; and a storm of unknown ids walks no more often.
 const WALK_INTERVAL: Duration = Duration::from_millis(200);
 /// A walk of a large tree is followed by this many times its own duration without one: at most 5 %
 /// of a core.
 const WALK_REST: u32 = 20;
+/// Where ids are found without walks, one this often tells which cgroups are gone.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 /// Flows of a cgroup that is gone still arrive with the drains after it.
 const KEEP_VANISHED: Duration = Duration::from_secs(60);
 /// An id that no directory has (it is gone already) is not looked for again for so long.
@@ -49,12 +52,20 @@ impl ResolverConfig {
 pub struct Resolver {
     config: ResolverConfig,
     known: ById<Cgroup>,
-    /// Ids that the last walk after their first sight did not find, until when.
+    /// Ids that were not found when they were looked for, until when.
     missing: ById<Instant>,
+    /// Finds one id's path.
+    path_of: PathOf,
+    /// Whether that does not serve here, so that walks have to do.
+    needs_walks: bool,
     walks: u64,
     next_walk: Option<Instant>,
+    next_refresh: Option<Instant>,
     problem: Option<String>,
 }
+
+/// [`handle::path_of`], but for tests.
+type PathOf = fn(&Path, u64) -> io::Result<Option<String>>;
 
 #[derive(Debug)]
 struct Cgroup {
@@ -79,8 +90,11 @@ impl Resolver {
             config,
             known: ById::default(),
             missing: ById::default(),
+            path_of: handle::path_of,
+            needs_walks: false,
             walks: 0,
             next_walk: None,
+            next_refresh: None,
             problem,
         }
     }
@@ -97,13 +111,6 @@ impl Resolver {
         let workload =
             cgroup.workload.get_or_insert_with(|| Arc::new(describe(&self.config, &cgroup.path)));
         Some(Arc::clone(workload))
-    }
-
-    /// Looks for cgroups that came and went, unless that was done just now.
-    pub fn refresh(&mut self, now: Instant) {
-        if self.next_walk.is_none_or(|next| now >= next) {
-            self.walk(now);
-        }
     }
 
     /// Returns how many owners were asked for and are known.
@@ -125,18 +132,68 @@ impl Resolver {
         self.problem.as_deref()
     }
 
-    /// Whether a walk, if one may be made, finds the id.
+    /// Whether the id is found, by its handle or by a walk if one may be made.
     fn find(&mut self, cgroup_id: u64, now: Instant) -> bool {
-        let is_missing = self.missing.get(&cgroup_id).is_some_and(|until| now < *until);
-        if is_missing || self.next_walk.is_some_and(|next| now < next) {
+        if self.missing.get(&cgroup_id).is_some_and(|until| now < *until) {
             return false;
         }
-        self.walk(now);
+        if !self.look_up(cgroup_id, now) {
+            if self.next_walk.is_some_and(|next| now < next) {
+                return false;
+            }
+            self.walk(now);
+        }
         let found = self.known.contains_key(&cgroup_id);
         if !found && self.missing.len() < MAX_MISSING {
             self.missing.insert(cgroup_id, now + KEEP_MISSING);
         }
         found
+    }
+
+    /// Looks for one id by its handle. Returns whether that tells, found or not.
+    fn look_up(&mut self, cgroup_id: u64, now: Instant) -> bool {
+        let Some(root) = self.config.cgroup_root.as_deref().filter(|_| !self.needs_walks) else {
+            return false;
+        };
+        match (self.path_of)(root, cgroup_id) {
+            Ok(found) => {
+                self.problem = None;
+                self.refresh(now);
+                if let Some(path) = found {
+                    self.learn(cgroup_id, &path);
+                }
+                true
+            }
+            Err(error) => {
+                self.needs_walks = is_for_good(&error);
+                debug!(%error, self.needs_walks, "a cgroup is looked for by a walk");
+                false
+            }
+        }
+    }
+
+    /// Walks at first, for cgroups that are gone when their events are read, and now and then, to
+    /// tell which are gone.
+    fn refresh(&mut self, now: Instant) {
+        let is_due = |next: Option<Instant>| next.is_none_or(|next| now >= next);
+        if is_due(self.next_refresh) && is_due(self.next_walk) {
+            self.walk(now);
+        }
+    }
+
+    fn learn(&mut self, cgroup_id: u64, path: &str) {
+        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(&cgroup_id) {
+            return;
+        }
+        let walk = self.walks;
+        let cgroup = self.known.entry(cgroup_id).or_insert_with(|| Cgroup {
+            path: path.into(),
+            workload: None,
+            walk,
+            vanished: None,
+        });
+        cgroup.walk = walk;
+        cgroup.vanished = None;
     }
 
     fn walk(&mut self, now: Instant) {
@@ -157,6 +214,7 @@ impl Resolver {
         });
         let took = started.elapsed();
         self.next_walk = Some(now + WALK_INTERVAL.max(took * WALK_REST));
+        self.next_refresh = Some(now + REFRESH_INTERVAL);
         self.problem = result.err().map(|error| {
             format!("cannot read the cgroups below {}: {error}; owners are unknown", root.display())
         });
@@ -167,6 +225,15 @@ impl Resolver {
         self.missing.retain(|_, until| now < *until);
         debug!(cgroups = self.known.len(), ?took, "walked the cgroups");
     }
+}
+
+/// Whether an error of a look-up says that the next one fails as well. The root may be gone for a
+/// moment only.
+fn is_for_good(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput
+    )
 }
 
 /// Reads the owner off a path, and its names off the node's files.

@@ -8,7 +8,8 @@ use orb8_proto::filter::{DnsFields, End, FlowFields};
 use orb8_proto::v1;
 
 use super::Pipeline;
-use crate::event::{DnsExchange, DnsOutcome, DnsSide, SocketEnd, UnixNanos};
+use super::hub::Weight;
+use crate::event::{DnsAnswer, DnsData, DnsExchange, DnsOutcome, DnsSide, SocketEnd, UnixNanos};
 use crate::identity::Workload;
 use crate::store::dns::{DnsPage, DnsQuery};
 use crate::store::{InterfaceNames, ip_of, owner_fields, protocol_of};
@@ -22,10 +23,40 @@ pub struct DnsEvent {
     pub subject: Option<Arc<Workload>>,
 }
 
+impl Weight for DnsEvent {
+    fn heap_bytes(&self) -> usize {
+        let DnsExchange { question, response, .. } = &*self.exchange;
+        let question = question.as_ref().map(|question| &question.name);
+        let answers = response.as_ref().map_or(&[][..], |response| &response.answers);
+        let mut bytes =
+            size_of::<DnsExchange>() + size_of_val(answers) + question.map_or(0, |name| name.len());
+        // A name that comes again and again is there once.
+        let mut last = question;
+        for name in answers.iter().flat_map(names) {
+            if last.is_none_or(|last| !Arc::ptr_eq(last, name)) {
+                bytes += name.len();
+            }
+            last = Some(name);
+        }
+        bytes
+    }
+}
+
+/// The names of a record.
+fn names(answer: &DnsAnswer) -> impl Iterator<Item = &Arc<str>> {
+    let target = match &answer.data {
+        DnsData::Name(target) => Some(target),
+        DnsData::Address(_) | DnsData::Other => None,
+    };
+    std::iter::once(&answer.name).chain(target)
+}
+
 impl Pipeline {
     /// Returns the DNS summaries that a query asks for.
     #[must_use]
-    pub fn query_dns(&self, query: &DnsQuery) -> DnsPage {
+    pub fn query_dns(&mut self, query: &DnsQuery) -> DnsPage {
+        let (identity, now) = (&mut self.identity, Instant::now());
+        self.dns.find_owners(|cgroup_id| identity.resolve(cgroup_id, now), now);
         self.dns.query(query)
     }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Pipeline;
 use super::dedup::Verdict;
+use super::hub::Weight;
 use crate::event::{FlowSample, SampleKind, UnixNanos};
 use crate::store::{
     Added, Change, EndReason, Ended, Flow, FlowRow, InterfaceNames, Owner, Page, Query,
@@ -23,6 +24,13 @@ pub struct FlowEvent {
     pub packets: u64,
     /// IP bytes that were added since the flow's last event.
     pub bytes: u64,
+}
+
+impl Weight for FlowEvent {
+    /// Its owner, name and health are the tables'.
+    fn heap_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// What happened with a flow.

@@ -4,9 +4,9 @@
 //! push ──▶ pending ──publish──▶ log: batches, oldest first ◀──next── readers, each at its place
 //! ```
 //! Events go out in batches that every subscriber shares. The log keeps what was asked to be kept,
-//! and beyond that what somebody has not read yet, up to a bound that counts events. A subscriber
-//! that falls behind further loses the oldest batches, and the sequence numbers of the next one tell
-//! it exactly how many events those were.
+//! and beyond that what somebody has not read yet, up to a bound that counts events, and their bytes
+//! where events are large. A subscriber that falls behind further loses the oldest batches, and the
+//! sequence numbers of the next one tell it exactly how many events those were.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,10 +15,23 @@ use std::task::{Context, Poll, Waker};
 
 use crate::event::UnixNanos;
 
-/// Events per batch at most: a batch is what is lost at once, and about 25 KiB.
+/// Events per batch at most: a batch is what is lost at once.
 const BATCH: usize = 128;
 
-/// Bounds of a [`Hub`].
+/// Bytes that an event has for bounds. Most have fewer; what many answers or long names make larger
+/// counts as so many events.
+const EVENT_BYTES: usize = 512;
+
+/// Bytes per batch, but for its last event.
+const BATCH_BYTES: usize = BATCH * EVENT_BYTES;
+
+/// What has a size in memory.
+pub trait Weight {
+    /// Returns the bytes that it has on the heap and shares with nobody for long.
+    fn heap_bytes(&self) -> usize;
+}
+
+/// Bounds of a [`Hub`], in events of 512 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HubConfig {
     /// Recent events kept.
@@ -74,6 +87,8 @@ pub struct Batch<T> {
     pub first: u64,
     /// The events.
     pub items: Vec<StreamItem<T>>,
+    /// What they occupy.
+    bytes: usize,
 }
 
 /// Sends one signal's events to subscribers, and keeps the last ones.
@@ -81,6 +96,7 @@ pub struct Batch<T> {
 pub struct Hub<T> {
     /// Not yet published.
     pending: Vec<StreamItem<T>>,
+    pending_bytes: usize,
     /// Recent events kept.
     keep: usize,
     shared: Arc<Shared<T>>,
@@ -125,6 +141,8 @@ struct Log<T> {
     batches: VecDeque<Arc<Batch<T>>>,
     /// Events in the batches.
     items: usize,
+    /// Bytes in the batches.
+    bytes: usize,
     /// Sequence number of the next event.
     next: u64,
     readers: Vec<Place>,
@@ -143,7 +161,7 @@ struct Place {
     waker: Option<Waker>,
 }
 
-impl<T> Hub<T> {
+impl<T: Weight> Hub<T> {
     /// Makes a hub without subscribers.
     #[must_use]
     pub fn new(config: HubConfig) -> Self {
@@ -151,6 +169,7 @@ impl<T> Hub<T> {
         let log = Log {
             batches: VecDeque::new(),
             items: 0,
+            bytes: 0,
             next: 0,
             readers: Vec::new(),
             next_id: 0,
@@ -159,7 +178,8 @@ impl<T> Hub<T> {
         };
         let shared =
             Shared { log: Mutex::new(log), readers: AtomicUsize::new(0), lost: AtomicU64::new(0) };
-        Self { pending: Vec::new(), keep: recent as usize, shared: Arc::new(shared) }
+        let keep = recent as usize;
+        Self { pending: Vec::new(), pending_bytes: 0, keep, shared: Arc::new(shared) }
     }
 
     /// Whether anybody wants events: without subscribers and recent events, making them is a waste.
@@ -184,7 +204,8 @@ impl<T> Hub<T> {
             return;
         }
         let items = std::mem::take(&mut self.pending);
-        self.shared.log().append(items, self.keep);
+        let bytes = std::mem::take(&mut self.pending_bytes);
+        self.shared.log().append(items, bytes, self.keep);
     }
 
     /// Returns what was kept and what follows, without a gap between them.
@@ -215,8 +236,13 @@ impl<T> Hub<T> {
     }
 
     fn add(&mut self, item: StreamItem<T>) {
+        let heap = match &item.happened {
+            Happened::Event(event) => event.heap_bytes(),
+            Happened::Lost(_) => 0,
+        };
+        self.pending_bytes += size_of::<StreamItem<T>>() + heap;
         self.pending.push(item);
-        if self.pending.len() >= BATCH {
+        if self.pending.len() >= BATCH || self.pending_bytes >= BATCH_BYTES {
             self.publish();
         }
     }
@@ -238,25 +264,32 @@ impl<T> Shared<T> {
 }
 
 impl<T> Log<T> {
-    fn append(&mut self, items: Vec<StreamItem<T>>, keep: usize) {
+    fn append(&mut self, items: Vec<StreamItem<T>>, bytes: usize, keep: usize) {
         let first = self.next;
         self.next += items.len() as u64;
         self.items += items.len();
-        self.batches.push_back(Arc::new(Batch { first, items }));
+        self.bytes += bytes;
+        self.batches.push_back(Arc::new(Batch { first, items, bytes }));
         self.trim(keep);
         self.wake();
     }
 
-    /// Lets go what nobody needs, and what is beyond the bound.
+    /// Lets go what nobody needs, and what is beyond the bounds. Bytes spare the last batch, or one
+    /// large event would be lost to everybody.
     fn trim(&mut self, keep: usize) {
         let slowest = self.readers.iter().map(|reader| reader.next).min().unwrap_or(self.next);
         while let Some(oldest) = self.batches.front() {
             let without = self.items - oldest.items.len();
             let is_read = oldest.end() <= slowest;
-            if without < keep || (!is_read && self.items <= self.backlog) {
+            let bytes = if self.batches.len() > 1 { self.bytes } else { 0 };
+            let is_recent = without < keep && bytes <= keep * EVENT_BYTES;
+            let is_owed =
+                !is_read && self.items <= self.backlog && bytes <= self.backlog * EVENT_BYTES;
+            if is_recent || is_owed {
                 break;
             }
             self.items = without;
+            self.bytes -= oldest.bytes;
             self.batches.pop_front();
         }
     }

@@ -8,6 +8,7 @@ use orb8_proto::filter::{End, FlowFields, TcpFields};
 use orb8_proto::v1;
 
 use super::Pipeline;
+use super::hub::Weight;
 use crate::event::{SocketEnd, TcpKind, TcpRole, TcpSample, UnixNanos};
 use crate::identity::Workload;
 use crate::store::tcp::{ConnectionOwner, TcpHealth, TcpPage, TcpQuery, TcpTotals};
@@ -32,10 +33,19 @@ pub struct TcpEvent {
     pub in_our_network: bool,
 }
 
+impl Weight for TcpEvent {
+    /// Owner, name and reason are the tables'; its health is its own as soon as there is another.
+    fn heap_bytes(&self) -> usize {
+        size_of::<TcpSample>() + self.health.as_deref().map_or(0, size_of_val)
+    }
+}
+
 impl Pipeline {
     /// Returns the connections that a query asks for.
     #[must_use]
-    pub fn query_tcp(&self, query: &TcpQuery) -> TcpPage {
+    pub fn query_tcp(&mut self, query: &TcpQuery) -> TcpPage {
+        let (identity, now) = (&mut self.identity, Instant::now());
+        self.connections.find_owners(|cgroup_id| identity.resolve(cgroup_id, now));
         self.connections.query(query)
     }
 
@@ -43,6 +53,12 @@ impl Pipeline {
     #[must_use]
     pub fn tcp_totals(&self) -> TcpTotals {
         self.connections.totals().clone()
+    }
+
+    /// Closes the connections that were open before a time and whose sockets are not live, after
+    /// records of closes were lost. `live` must know every socket that was live then.
+    pub fn close_missing_connections(&mut self, live: &impl Fn(u64) -> bool, before: UnixNanos) {
+        self.connections.close_missing(live, before, Instant::now());
     }
 
     pub(super) fn take_tcp(&mut self, time: UnixNanos, mut sample: Box<TcpSample>, now: Instant) {
@@ -96,13 +112,13 @@ impl Pipeline {
 }
 
 /// Which end of an event is local: its source, unless the other end connected. Of a packet it is
-/// what its connection says.
+/// what the kernel says, else what its connection says.
 fn local_end(sample: &TcpSample, is_reversed: Option<bool>) -> Option<End> {
     match (sample.of_packet, sample.role) {
-        (true, _) => is_reversed.map(|is_reversed| match is_reversed {
+        (true, _) => sample.local_end.or(is_reversed.map(|is_reversed| match is_reversed {
             true => End::Destination,
             false => End::Source,
-        }),
+        })),
         (false, TcpRole::Client | TcpRole::Unknown) => Some(End::Source),
         (false, TcpRole::Server | TcpRole::Listener) => Some(End::Destination),
     }
@@ -199,5 +215,39 @@ impl TcpFields for TcpView<'_> {
 
     fn latency_ns(&self) -> Option<u64> {
         self.event.health.as_ref()?.latency_ns().max(self.event.sample.srtt_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_of_a_packet_goes_first() {
+        let at = SocketEnd { addr: [0; 16], port: 0 };
+        let sample = |of_packet, local_end, role| TcpSample {
+            kind: TcpKind::State,
+            local: at,
+            remote: at,
+            of_packet,
+            local_end,
+            cgroup_id: 0,
+            cookie: 0,
+            netns: 0,
+            ifindex: 0,
+            role,
+            state: 0,
+            old_state: 0,
+            srtt_ns: None,
+            figures: None,
+        };
+        let packet = |named, found| local_end(&sample(true, named, TcpRole::Unknown), found);
+        assert_eq!(packet(Some(End::Destination), Some(false)), Some(End::Destination));
+        assert_eq!(packet(Some(End::Source), None), Some(End::Source));
+        assert_eq!(packet(None, Some(true)), Some(End::Destination));
+        assert_eq!(packet(None, None), None);
+        let event = |role| local_end(&sample(false, None, role), None);
+        assert_eq!(event(TcpRole::Client), Some(End::Source));
+        assert_eq!(event(TcpRole::Server), Some(End::Destination));
     }
 }

@@ -74,6 +74,8 @@ struct Inlet {
     ring: RingReader,
     converter: Converter,
     clock: Clock,
+    /// What was read and is not in the pipeline yet.
+    batch: Vec<Event>,
     records: u64,
     fullest: usize,
 }
@@ -83,18 +85,15 @@ impl DnsInlet {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds what the ring holds and what waited too long to `batch`. An empty ring costs next to
-    /// nothing.
-    pub fn read_into(&self, batch: &mut Vec<Event>) {
-        let Inlet { ring, converter, clock, records, fullest } = &mut *self.lock();
-        // Before the ring is read: what answers a query in time is then in it.
-        let now_ns = clock.monotonic_ns();
-        let bytes = ring.read(|record| {
-            *records += 1;
-            converter.record(record, batch);
-        });
-        *fullest = (*fullest).max(bytes);
-        converter.expire(now_ns.saturating_sub(SETTLE_NS), batch);
+    /// Brings what the ring holds, and what waited too long, into the pipeline. An empty ring costs
+    /// next to nothing.
+    ///
+    /// It is there when this returns, whoever read it: the inlet is locked until then. Who has the
+    /// pipeline locked must not call this.
+    pub fn take_into(&self, pipeline: &SharedPipeline) {
+        let mut inlet = self.lock();
+        inlet.read();
+        inlet.deliver(pipeline);
     }
 
     fn is_waiting(&self) -> bool {
@@ -111,7 +110,6 @@ pub struct DnsSource {
     interval: Duration,
     pipeline: SharedPipeline,
     board: StatusBoard,
-    batch: Vec<Event>,
     counters: [u64; Counter::COUNT],
     requests: (DrainRequests, DrainQueue),
 }
@@ -138,7 +136,8 @@ impl DnsSource {
         let matching =
             Matching { timeout: config.timeout, both_hooks, started_ns: clock.monotonic_ns() };
         let converter = Converter::new(&matching, config.ports.clone(), clock.clone());
-        let inlet = Inlet { ring: reader, converter, clock, records: 0, fullest: 0 };
+        let inlet =
+            Inlet { ring: reader, converter, clock, batch: Vec::new(), records: 0, fullest: 0 };
         Ok(Self {
             object,
             ring,
@@ -147,7 +146,6 @@ impl DnsSource {
             interval,
             pipeline,
             board,
-            batch: Vec::new(),
             counters: [0; Counter::COUNT],
             requests: DrainRequests::channel(),
         })
@@ -194,23 +192,15 @@ impl DnsSource {
         self.end_cycle();
     }
 
-    fn read(&mut self) {
-        self.inlet.read_into(&mut self.batch);
-        self.deliver();
+    fn read(&self) {
+        self.inlet.take_into(&self.pipeline);
     }
 
     fn end_cycle(&mut self) {
         self.inlet.lock().sync_clock();
-        self.inlet.read_into(&mut self.batch);
+        self.read();
         if let Err(error) = self.read_counters() {
             tracing::error!(error = chain(&error), "the counters cannot be read");
-        }
-        self.deliver();
-    }
-
-    fn deliver(&mut self) {
-        if !self.batch.is_empty() {
-            pipeline::lock(&self.pipeline).ingest(&mut self.batch);
         }
     }
 
@@ -226,7 +216,8 @@ impl DnsSource {
         if lost > 0 {
             let loss = Loss { signal: Signal::Dns, moments: lost, ..Loss::default() };
             let time = inlet.clock.now();
-            self.batch.push(Event { time, subject: None, payload: Payload::Loss(loss) });
+            inlet.batch.push(Event { time, subject: None, payload: Payload::Loss(loss) });
+            inlet.deliver(&self.pipeline);
             inlet.distrust();
         }
         let counters = inlet.counters(&now);
@@ -242,6 +233,24 @@ impl DnsSource {
 }
 
 impl Inlet {
+    fn read(&mut self) {
+        let Self { ring, converter, clock, batch, records, fullest } = self;
+        // Before the ring is read: what answers a query in time is then in it.
+        let now_ns = clock.monotonic_ns();
+        let bytes = ring.read(|record| {
+            *records += 1;
+            converter.record(record, batch);
+        });
+        *fullest = (*fullest).max(bytes);
+        converter.expire(now_ns.saturating_sub(SETTLE_NS), batch);
+    }
+
+    fn deliver(&mut self, pipeline: &SharedPipeline) {
+        if !self.batch.is_empty() {
+            pipeline::lock(pipeline).ingest(&mut self.batch);
+        }
+    }
+
     fn sync_clock(&mut self) {
         self.clock.sync();
         self.converter.sync_clock();

@@ -9,12 +9,13 @@ mod convert;
 mod symbols;
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use orb8_common::tcp::Counter;
-use tokio::{io::unix::AsyncFd, time::MissedTickBehavior};
+use orb8_common::tcp::{Control, Counter};
+use tokio::{io::unix::AsyncFd, sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{DrainQueue, DrainRequests, Inflow, dns::DnsInlet, readable};
@@ -22,7 +23,7 @@ use crate::{
     clock::Clock,
     ebpf::{EbpfError, RingReader, TcpObject},
     error::{AgentError, chain},
-    event::{Event, Loss, Payload, Signal},
+    event::{Event, Loss, Payload, Signal, UnixNanos},
     pipeline::{self, SharedPipeline},
     status::{BpfRun, RingStatus, StatusBoard, TcpCounters},
 };
@@ -31,6 +32,9 @@ pub use convert::Converter;
 /// Time between two reads of the ring: as for flows, it bounds wake-ups and adds at most this much to
 /// an event's way to subscribers.
 const REST: Duration = Duration::from_millis(4);
+
+/// Chunks of sockets that may wait to be taken in: each is one read of the kernel's, 32 KiB.
+const CHUNKS: usize = 4;
 
 /// See the [module](self).
 pub struct TcpSource {
@@ -46,7 +50,9 @@ pub struct TcpSource {
     counters: [u64; Counter::COUNT],
     ring_records: u64,
     fullest: usize,
-    tells_states: bool,
+    control: Control,
+    /// Whether the ring lost something since sockets were read.
+    has_lost: bool,
     requests: (DrainRequests, DrainQueue),
 }
 
@@ -87,7 +93,8 @@ impl TcpSource {
             counters: [0; Counter::COUNT],
             ring_records: 0,
             fullest: 0,
-            tells_states: false,
+            control: Control::default(),
+            has_lost: false,
             requests: DrainRequests::channel(),
         })
     }
@@ -170,28 +177,59 @@ impl TcpSource {
         }
     }
 
-    /// Reads the figures of live sockets: the kernel goes over all of them.
+    /// Reads the figures of live sockets: the kernel goes over all of them. After a loss it hands over
+    /// all, and a connection that is not among them has closed without a word.
     async fn read_sockets(&mut self) {
-        let object = Arc::clone(&self.object);
+        let everything = std::mem::take(&mut self.has_lost);
+        let started = self.converter.now();
+        self.set_control(Control { everything: u32::from(everything), ..self.control });
         self.converter.begin_reading();
-        let read = self.run_beside(move || {
-            let mut records = Vec::new();
-            let result = lock(&object).read_sockets(|record| records.push(*record));
-            (records, result)
+        let (sender, mut chunks) = mpsc::channel(CHUNKS);
+        let object = Arc::clone(&self.object);
+        let mut running = tokio::task::spawn_blocking(move || {
+            lock(&object).read_sockets(|records| sender.blocking_send(records).is_ok())
         });
-        match read.await {
-            Ok((records, result)) => {
-                for record in &records {
-                    self.converter.socket(record, &mut self.batch);
+        let mut live = HashSet::new();
+        loop {
+            tokio::select! {
+                chunk = chunks.recv() => {
+                    let Some(records) = chunk else { break };
+                    live.extend(records.iter().filter(|_| everything).map(|record| record.cookie));
+                    for record in &records {
+                        self.converter.socket(record, &mut self.batch);
+                    }
+                    self.inflow.take_in(&mut self.batch);
                 }
-                match result {
-                    Ok(undecodable) => self.converter.count_undecodable(undecodable),
-                    Err(error) => tracing::error!(error = chain(&error), "sockets cannot be read"),
-                }
+                () = tokio::time::sleep(REST) => self.read_ring(),
             }
-            Err(error) => tracing::error!(%error, "sockets cannot be read"),
         }
         self.converter.end_reading();
+        match (&mut running).await {
+            Ok(Ok(undecodable)) => {
+                self.converter.count_undecodable(undecodable);
+                if everything {
+                    self.forget_missing(&live, started);
+                }
+            }
+            Ok(Err(error)) => tracing::error!(error = chain(&error), "sockets cannot be read"),
+            Err(error) => tracing::error!(%error, "sockets cannot be read"),
+        }
+        self.set_control(Control { everything: 0, ..self.control });
+    }
+
+    fn forget_missing(&self, live: &HashSet<u64>, before: UnixNanos) {
+        let mut pipeline = pipeline::lock(&self.pipeline);
+        pipeline.close_missing_connections(&|cookie| live.contains(&cookie), before);
+    }
+
+    fn set_control(&mut self, control: Control) {
+        if control == self.control {
+            return;
+        }
+        match lock(&self.object).set_control(control) {
+            Ok(()) => self.control = control,
+            Err(error) => tracing::warn!(error = chain(&error), "the programs cannot be told"),
+        }
     }
 
     fn read_counters(&mut self) -> Result<(), EbpfError> {
@@ -202,6 +240,7 @@ impl TcpSource {
         let of = |counter: Counter| now[counter as usize];
         let lost = of(Counter::Lost) - self.counters[Counter::Lost as usize];
         if lost > 0 {
+            self.has_lost = true;
             let loss = Loss { signal: Signal::Tcp, moments: lost, ..Loss::default() };
             let time = self.converter.now();
             self.batch.push(Event { time, subject: None, payload: Payload::Loss(loss) });
@@ -226,13 +265,7 @@ impl TcpSource {
     /// Changes of state are told by the kernel only while somebody follows the signal.
     fn follow_interest(&mut self) {
         let wanted = pipeline::lock(&self.pipeline).tcp_subscribers() > 0;
-        if wanted == self.tells_states {
-            return;
-        }
-        match lock(&self.object).tell_states(wanted) {
-            Ok(()) => self.tells_states = wanted,
-            Err(error) => tracing::warn!(error = chain(&error), "changes of state are not told"),
-        }
+        self.set_control(Control { states: u32::from(wanted), ..self.control });
     }
 
     fn ring_status(&mut self, drops: u64) -> RingStatus {

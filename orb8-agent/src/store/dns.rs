@@ -4,20 +4,25 @@
 //! exchange ──▶ row of (owner, side, name)
 //!                └─ no room ──▶ `other` of (owner, side) ── no room ──▶ `other` of (side)
 //! ```
+//! An owner is a workload: a pod's container that was started again is the same. Until it is known,
+//! it is a cgroup, and its rows move when it becomes known.
+//!
 //! An owner has at most a quarter of the rows, so that one that asks for random names does not push
 //! everybody out. When the table is full, rows of an hour ago are added to `other` and make room.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::Histogram;
 use crate::event::{DnsExchange, DnsOutcome, DnsSide, UnixNanos};
 use crate::identity::Workload;
 
+mod owner;
 mod query;
 
+use owner::Owner;
 pub use query::{DnsPage, DnsQuery, DnsSort, SummaryView};
 
 /// Rows by default: some 4 MiB when full.
@@ -37,6 +42,9 @@ const OLD: Duration = Duration::from_secs(3_600);
 
 /// A full table looks for old rows no more often.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// Where exchanges are seen.
+const SIDES: [DnsSide; 3] = [DnsSide::Client, DnsSide::Server, DnsSide::Transit];
 
 /// All exchanges of one owner for one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +105,7 @@ pub struct DnsTotals {
 pub struct DnsStore {
     rows: HashMap<Key, DnsSummary, foldhash::fast::RandomState>,
     /// Rows with a name, by owner.
-    owned: HashMap<u64, usize, foldhash::fast::RandomState>,
+    owned: HashMap<Owner, usize, foldhash::fast::RandomState>,
     limit: usize,
     swept: Option<Instant>,
     totals: DnsTotals,
@@ -105,8 +113,7 @@ pub struct DnsStore {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    /// cgroup v2 id, 0 for owners that are not known; `None` for everybody.
-    owner: Option<u64>,
+    owner: Owner,
     side: DnsSide,
     /// `None` for `other`.
     name: Option<Arc<str>>,
@@ -145,15 +152,35 @@ impl DnsStore {
         self.totals.queries += u64::from(added.is_query);
         self.totals.responses += u64::from(exchange.response.is_some());
         self.totals.timeouts += u64::from(added.is_timeout);
-        let key = self.key(exchange, now);
-        // Everybody's row is nobody's.
-        let owner = owner.filter(|_| key.owner.is_some());
+        if let Some(owner) = owner {
+            self.adopt(exchange.cgroup_id, owner, now);
+        }
+        let name = exchange.question.as_ref().map(|question| Arc::clone(&question.name));
+        let owner = Owner::of(exchange.cgroup_id, owner);
+        let workload = owner.workload().cloned();
+        let key = self.place(Key { owner, side: exchange.side, name }, now);
+        // Everybody's row is nobody's. The latest instance is the one to show.
+        let workload = workload.filter(|_| key.owner != Owner::Everybody);
         let row = self.row(key, time, now);
-        row.workload = owner.cloned().or(row.workload.take());
+        row.workload = workload.or(row.workload.take());
         row.first = row.first.min(time);
         row.last = row.last.max(time);
         row.touched = now;
         row.counts.add(exchange, added);
+    }
+
+    /// Looks again for the owners that were not known, by cgroup.
+    pub fn find_owners(
+        &mut self,
+        mut owner_of: impl FnMut(u64) -> Option<Arc<Workload>>,
+        now: Instant,
+    ) {
+        let unknown: HashSet<u64> = self.rows.keys().filter_map(|key| key.owner.cgroup()).collect();
+        for cgroup_id in unknown {
+            if let Some(owner) = owner_of(cgroup_id) {
+                self.adopt(cgroup_id, &owner, now);
+            }
+        }
     }
 
     /// Returns everything since start.
@@ -162,10 +189,8 @@ impl DnsStore {
         self.totals
     }
 
-    /// Returns the key of the row that an exchange belongs to, for which there is room.
-    fn key(&mut self, exchange: &DnsExchange, now: Instant) -> Key {
-        let name = exchange.question.as_ref().map(|question| Arc::clone(&question.name));
-        let key = Key { owner: Some(exchange.cgroup_id), side: exchange.side, name };
+    /// Returns the key of the row to which a key's counts go: its own, as long as there is room.
+    fn place(&mut self, key: Key, now: Instant) -> Key {
         if self.rows.contains_key(&key) {
             return key;
         }
@@ -173,9 +198,9 @@ impl DnsStore {
             self.make_room(now);
         }
         let is_full = self.rows.len() >= self.limit;
-        let owned = self.owned.get(&exchange.cgroup_id).copied().unwrap_or(0);
+        let owned = self.owned.get(&key.owner).copied().unwrap_or(0);
         if key.name.is_some() && !is_full && owned < self.limit / OWNER_PART {
-            *self.owned.entry(exchange.cgroup_id).or_default() += 1;
+            *self.owned.entry(key.owner.clone()).or_default() += 1;
             return key;
         }
         let other = key.other();
@@ -183,6 +208,27 @@ impl DnsStore {
             true => other.everybody(),
             false => other,
         }
+    }
+
+    /// Moves the rows of a cgroup to its owner, which was not known when they were made.
+    fn adopt(&mut self, cgroup_id: u64, owner: &Arc<Workload>, now: Instant) {
+        let cgroup = Owner::Cgroup(cgroup_id);
+        if !self.has_rows(&cgroup) {
+            return;
+        }
+        let rows: Vec<(Key, DnsSummary)> =
+            self.rows.extract_if(|key, _| key.owner == cgroup).collect();
+        self.owned.remove(&cgroup);
+        for (key, row) in rows {
+            let to = self.place(Key { owner: Owner::Workload(Arc::clone(owner)), ..key }, now);
+            self.merge(to, DnsSummary { workload: Some(Arc::clone(owner)), ..row });
+        }
+    }
+
+    fn has_rows(&self, owner: &Owner) -> bool {
+        let other = |side| Key { owner: owner.clone(), side, name: None };
+        self.owned.contains_key(owner)
+            || SIDES.iter().any(|side| self.rows.contains_key(&other(*side)))
     }
 
     fn row(&mut self, key: Key, time: UnixNanos, now: Instant) -> &mut DnsSummary {
@@ -207,7 +253,7 @@ impl DnsStore {
         for is_named in [true, false] {
             let is_old = |key: &Key, row: &DnsSummary| {
                 key.name.is_some() == is_named
-                    && key.owner.is_some()
+                    && key.owner != Owner::Everybody
                     && now.saturating_duration_since(row.touched) >= OLD
             };
             let old: Vec<(Key, DnsSummary)> =
@@ -223,16 +269,20 @@ impl DnsStore {
             Some(_) => key.other(),
             None => key.everybody(),
         };
-        if let (Some(owner), Some(_)) = (key.owner, &key.name)
-            && let Some(owned) = self.owned.get_mut(&owner)
+        if key.name.is_some()
+            && let Some(owned) = self.owned.get_mut(&key.owner)
         {
             *owned -= 1;
             if *owned == 0 {
-                self.owned.remove(&owner);
+                self.owned.remove(&key.owner);
             }
         }
-        let is_owned = other.owner.is_some();
-        let into = self.row(other, row.first, row.touched);
+        self.merge(other, row);
+    }
+
+    fn merge(&mut self, key: Key, row: DnsSummary) {
+        let is_owned = key.owner != Owner::Everybody;
+        let into = self.row(key, row.first, row.touched);
         into.workload = into.workload.take().or(row.workload).filter(|_| is_owned);
         into.first = into.first.min(row.first);
         into.last = into.last.max(row.last);
@@ -243,25 +293,31 @@ impl DnsStore {
 
 impl Key {
     fn other(&self) -> Self {
-        Self { name: None, ..*self }
+        Self { owner: self.owner.clone(), side: self.side, name: None }
     }
 
     fn everybody(&self) -> Self {
-        Self { owner: None, name: None, ..*self }
+        Self { owner: Owner::Everybody, side: self.side, name: None }
     }
 }
 
-/// What an exchange counts as. A late answer is of a query whose timeout was counted.
+/// What an exchange counts as. After a timeout, which was counted, a late answer or another timeout of
+/// the same query may come.
 #[derive(Clone, Copy, Debug)]
 struct Added {
     is_query: bool,
     is_timeout: bool,
+    retries: u32,
 }
 
 impl Added {
     fn of(exchange: &DnsExchange) -> Self {
-        let is_late = exchange.response.as_ref().is_some_and(|response| response.late);
-        Self { is_query: !is_late, is_timeout: exchange.outcome == DnsOutcome::Timeout }
+        let counted = exchange.told_retries;
+        Self {
+            is_query: counted.is_none(),
+            is_timeout: exchange.outcome == DnsOutcome::Timeout,
+            retries: exchange.retries.saturating_sub(counted.unwrap_or(0)),
+        }
     }
 }
 
@@ -274,9 +330,9 @@ impl DnsCounts {
 
     fn add(&mut self, exchange: &DnsExchange, added: Added) {
         self.timeouts += u64::from(added.is_timeout);
+        self.retries += u64::from(added.retries);
         if added.is_query {
             self.queries += 1;
-            self.retries += u64::from(exchange.retries);
             if let Some(question) = &exchange.question {
                 tally(&mut self.types, question.kind, 1, MAX_TYPES);
             }

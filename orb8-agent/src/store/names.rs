@@ -11,9 +11,10 @@ use hashbrown::HashMap;
 use orb8_proto::filter::End;
 
 use super::Flow;
-use crate::event::{DnsData, DnsExchange, DnsOutcome, DnsSide, UnixNanos};
+use crate::event::{DnsAnswer, DnsData, DnsExchange, DnsOutcome, DnsSide, UnixNanos};
 
-/// Addresses that are remembered; about 5 MiB when full.
+/// Addresses that are remembered: about 5 MiB when full, and up to 20 MiB where each has the longest
+/// name there is.
 const MAX_NAMES: usize = 16_384;
 
 /// Clients use an address for a while after its time is over: a connection pool, a slow start.
@@ -24,6 +25,9 @@ const MAX_TTL_NS: u64 = 86_400 * SECOND;
 
 /// A flow's first packet has the coarse clock's time, up to two of its longest ticks early.
 const TICKS_NS: u64 = 20_000_000;
+
+/// The type of a record that gives a name another.
+const CNAME: u16 = 5;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -97,7 +101,9 @@ impl NameTable {
             return;
         };
         for answer in &response.answers {
-            if let DnsData::Address(addr) = answer.data {
+            if let DnsData::Address(addr) = answer.data
+                && is_reached(&question.name, &answer.name, &response.answers)
+            {
                 let addr = mapped(addr);
                 let name = Arc::clone(&question.name);
                 let label = Label { name, addr, learned: time, ttl: answer.ttl };
@@ -195,6 +201,21 @@ impl NameTable {
         self.order.remove(&(expires, key));
         self.entries.remove(&key);
     }
+}
+
+/// Whether a name is the one that was asked for, or one that it is an alias of: an answer may bring
+/// addresses of other names too, which say nothing about this one.
+fn is_reached(asked: &Arc<str>, name: &Arc<str>, answers: &[DnsAnswer]) -> bool {
+    let alias = |of: &Arc<str>| {
+        answers.iter().find_map(|answer| match &answer.data {
+            DnsData::Name(target) if answer.kind == CNAME && answer.name == *of => Some(target),
+            _ => None,
+        })
+    };
+    // A chain is no longer than the records that it has; one that leads back to itself ends here.
+    std::iter::successors(Some(asked), |name| alias(name))
+        .take(answers.len() + 1)
+        .any(|reached| reached == name)
 }
 
 fn address(flow: &Flow, end: End) -> [u8; 16] {

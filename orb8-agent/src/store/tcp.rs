@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! first sample ──▶ open ──FAIL, CLOSE──▶ closed ──a minute, or no room──▶ gone
+//!                   ▲                      │
+//!                   └─the socket connects again, as another connection
 //! ```
 //! A full table takes no more connections: the figures of one that is refused are counted when it
 //! closes, so the totals miss nothing. A closed connection makes room first.
@@ -11,17 +13,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use orb8_proto::filter::End;
+use orb8_common::tcp::STATE_CLOSE;
 
-use super::{Flow, Label};
-use crate::event::{SocketEnd, TcpKind, TcpRole, TcpSample, UnixNanos};
+use super::Label;
+use crate::event::{TcpKind, TcpRole, TcpSample, UnixNanos};
 use crate::identity::Workload;
 
 mod connection;
+mod ends;
+mod lookup;
 mod query;
 mod totals;
 
 pub use connection::{Connection, RttFigures, TcpHealth};
+use ends::EndsIndex;
+pub use lookup::Found;
 pub use query::{ConnectionView, TcpPage, TcpQuery, TcpSort};
 pub use totals::{DropCount, TcpTotals};
 
@@ -39,10 +45,6 @@ const FORGOTTEN: Duration = Duration::from_secs(3_600);
 /// A full table looks for forgotten connections no more often.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// By how much the times of a flow and of its connection may differ: two of the kernel's longest
-/// ticks.
-const TICKS_NS: u64 = 20_000_000;
-
 /// States of connections that have a socket of their own and more to come: ESTABLISHED, SYN_SENT,
 /// FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING.
 const LIVE_STATES: [u8; 7] = [1, 2, 4, 5, 8, 9, 11];
@@ -51,9 +53,8 @@ const LIVE_STATES: [u8; 7] = [1, 2, 4, 5, 8, 9, 11];
 #[derive(Debug)]
 pub struct ConnectionTable {
     connections: HashMap<Id, Connection, foldhash::fast::RandomState>,
-    /// The latest connection between two ends.
-    by_ends: HashMap<Ends, Id, foldhash::fast::RandomState>,
-    /// Oldest first.
+    by_ends: EndsIndex,
+    /// Oldest first. What was queued at another time is open again, or a later connection.
     closed: VecDeque<(Id, Instant)>,
     limit: usize,
     next_id: u64,
@@ -66,9 +67,6 @@ type Id = u64;
 
 /// Cookies count up from zero.
 const OWN_IDS: Id = 1 << 63;
-
-/// The local end, then the other one.
-type Ends = [SocketEnd; 2];
 
 /// Whose a sample is.
 #[derive(Clone, Debug, Default)]
@@ -96,22 +94,13 @@ impl Known {
     }
 }
 
-/// The connection that a sample is of.
-#[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
-    /// The connection.
-    pub connection: &'a Connection,
-    /// Whether the sample's `remote` is the local end: of a packet, that is where it goes.
-    pub is_reversed: bool,
-}
-
 impl ConnectionTable {
     /// Makes an empty table.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
             connections: HashMap::default(),
-            by_ends: HashMap::default(),
+            by_ends: EndsIndex::default(),
             closed: VecDeque::new(),
             limit,
             next_id: OWN_IDS,
@@ -133,52 +122,30 @@ impl ConnectionTable {
             self.totals.count_resent(sample);
             return self.find(sample).map(|found| Known::of(found.connection));
         }
-        let Some(id) = self.known(sample).or_else(|| self.insert(sample, now)) else {
+        let id = self.known(time, sample).or_else(|| self.insert(time, sample, now));
+        let Some(id) = id else {
             return self.refuse(time, sample, owner, now);
         };
-        let Self { connections, totals, closed, .. } = self;
-        let connection = connections.get_mut(&id)?;
-        let was_open = connection.health().closed.is_none();
+        let connection = self.connections.get_mut(&id)?;
         let added = connection.absorb(time, sample, now);
-        totals.add(&added);
+        self.totals.add(&added);
         connection.belong_to(owner);
         let known = Known::of(connection);
-        if was_open && known.health.closed.is_some() {
-            closed.push_back((id, now));
+        if connection.is_open() {
+            connection.queued = None;
+        } else if connection.queued.is_none() {
+            connection.queued = Some(now);
+            self.closed.push_back((id, now));
             self.trim_closed();
         }
         Some(known)
     }
 
-    /// Finds the connection of a sample; of a packet, either end may be the local one.
-    #[must_use]
-    pub fn find(&self, sample: &TcpSample) -> Option<Found<'_>> {
-        let (local, remote) = (sample.local, sample.remote);
-        if sample.cookie != 0
-            && let Some(connection) = self.connections.get(&sample.cookie)
-        {
-            let is_reversed = sample.of_packet && connection.local == remote && local != remote;
-            return Some(Found { connection, is_reversed });
+    /// Looks again for the owners that were not known, by cgroup.
+    pub fn find_owners(&mut self, mut owner_of: impl FnMut(u64) -> Option<Arc<Workload>>) {
+        for connection in self.connections.values_mut().filter(|known| known.subject.is_none()) {
+            connection.subject = owner_of(connection.cgroup_id);
         }
-        let at = |ends: Ends, is_reversed| {
-            let connection = self.connections.get(self.by_ends.get(&ends)?)?;
-            let is_known = sample.netns != 0 && connection.netns != 0;
-            let is_other = is_known && sample.netns != connection.netns;
-            (!is_other).then_some(Found { connection, is_reversed })
-        };
-        let reverse = || at([remote, local], true).filter(|_| sample.of_packet);
-        at([local, remote], false).or_else(reverse)
-    }
-
-    /// Returns what is known of the connection that a flow is one direction of.
-    #[must_use]
-    pub fn health_of(&self, flow: &Flow) -> Option<Arc<TcpHealth>> {
-        if self.connections.is_empty() || flow.key.protocol != super::TCP {
-            return None;
-        }
-        let by_cookie = || self.connections.get(&flow.cookie).filter(|_| flow.cookie != 0);
-        let connection = by_cookie().or_else(|| self.by_flow_ends(flow))?;
-        Some(Arc::clone(connection.health()))
     }
 
     /// Forgets what closed a while ago.
@@ -188,8 +155,23 @@ impl ConnectionTable {
                 break;
             }
             self.closed.pop_front();
-            self.remove(id);
+            self.remove_closed(id, closed);
         }
+    }
+
+    /// Closes what was open before a time and whose socket is not live: the record of its close was
+    /// lost. `live` must know every socket that was live then.
+    pub fn close_missing(&mut self, live: &impl Fn(u64) -> bool, before: UnixNanos, now: Instant) {
+        let Self { connections, closed, .. } = self;
+        for (id, connection) in connections {
+            let cookie = connection.cookie;
+            if cookie != 0 && connection.was_open(before) && !live(cookie) {
+                connection.presume_closed(before);
+                connection.queued = Some(now);
+                closed.push_back((*id, now));
+            }
+        }
+        self.trim_closed();
     }
 
     /// Returns how many connections there are, those closed a moment ago included.
@@ -210,38 +192,38 @@ impl ConnectionTable {
         &self.totals
     }
 
-    fn by_flow_ends(&self, flow: &Flow) -> Option<&Connection> {
-        let key = &flow.key;
-        let source = SocketEnd { addr: key.source_addr, port: key.source_port };
-        let destination = SocketEnd { addr: key.destination_addr, port: key.destination_port };
-        let at = |ends: Ends| {
-            let connection = self.connections.get(self.by_ends.get(&ends)?)?;
-            let is_gone = |closed: UnixNanos| closed.0 + TICKS_NS < flow.first.0;
-            let is_later = |opened: UnixNanos| opened.0 > flow.last.0 + TICKS_NS;
-            let health = connection.health();
-            let is_other =
-                health.closed.is_some_and(is_gone) || health.opened.is_some_and(is_later);
-            (!is_other).then_some(connection)
-        };
-        match flow.local_end() {
-            Some(End::Source) => at([source, destination]),
-            Some(End::Destination) => at([destination, source]),
-            None => at([source, destination]).or_else(|| at([destination, source])),
+    /// Returns the connection of a sample. One that a later connection of its socket follows goes.
+    fn known(&mut self, time: UnixNanos, sample: &TcpSample) -> Option<Id> {
+        let cookie = sample.cookie;
+        let is_there = cookie != 0 && self.connections.contains_key(&cookie);
+        let by_ends = || self.by_ends.get(&[sample.local, sample.remote], sample.netns);
+        let id = is_there.then_some(cookie).or_else(by_ends)?;
+        let connection = self.connections.get(&id)?;
+        let is_later = connection.is_before(time, sample);
+        if cookie == 0 {
+            return (!is_later).then_some(id);
         }
+        if !is_there {
+            let is_it = connection.cookie == 0 && connection.is_open() && !is_later;
+            return is_it.then(|| self.learn_cookie(id, cookie)).flatten();
+        }
+        if is_later {
+            self.remove(id);
+        }
+        (!is_later).then_some(id)
     }
 
-    fn known(&self, sample: &TcpSample) -> Option<Id> {
-        match sample.cookie {
-            0 => {
-                let id = self.by_ends.get(&[sample.local, sample.remote]).copied()?;
-                self.is_same(id, sample).then_some(id)
-            }
-            cookie => self.connections.contains_key(&cookie).then_some(cookie),
-        }
+    /// Takes the cookie of a connection's socket, which was first told of without.
+    fn learn_cookie(&mut self, id: Id, cookie: u64) -> Option<Id> {
+        let mut connection = self.remove(id)?;
+        connection.cookie = cookie;
+        self.by_ends.insert(&connection, cookie);
+        self.connections.insert(cookie, connection);
+        Some(cookie)
     }
 
     /// Adds the connection of a sample that tells of one, where there is room.
-    fn insert(&mut self, sample: &TcpSample, now: Instant) -> Option<Id> {
+    fn insert(&mut self, time: UnixNanos, sample: &TcpSample, now: Instant) -> Option<Id> {
         if !tells_of_connection(sample) {
             return None;
         }
@@ -255,21 +237,10 @@ impl ConnectionTable {
             }
             cookie => cookie,
         };
-        self.connections.insert(id, Connection::new(sample, now));
-        self.by_ends.insert([sample.local, sample.remote], id);
+        let connection = Connection::new(time, sample, now);
+        self.by_ends.insert(&connection, id);
+        self.connections.insert(id, connection);
         Some(id)
-    }
-
-    /// Whether a sample without a cookie is of this connection, and not of a later one.
-    fn is_same(&self, id: Id, sample: &TcpSample) -> bool {
-        let opens = matches!(
-            sample.kind,
-            TcpKind::Connect { .. } | TcpKind::Accept { .. } | TcpKind::Fail { .. }
-        );
-        self.connections.get(&id).is_some_and(|connection| {
-            let is_open = connection.health().closed.is_none();
-            connection.netns == sample.netns && (is_open || !opens)
-        })
     }
 
     /// Counts a sample of a connection that is not in the table.
@@ -280,7 +251,7 @@ impl ConnectionTable {
         owner: ConnectionOwner,
         now: Instant,
     ) -> Option<Known> {
-        let mut unknown = Connection::new(sample, now);
+        let mut unknown = Connection::new(time, sample, now);
         let added = unknown.absorb(time, sample, now);
         unknown.belong_to(owner);
         match sample.kind {
@@ -298,9 +269,10 @@ impl ConnectionTable {
     }
 
     fn make_room(&mut self, now: Instant) -> bool {
-        if let Some((id, _)) = self.closed.pop_front() {
-            self.remove(id);
-            return true;
+        while let Some((id, closed)) = self.closed.pop_front() {
+            if self.remove_closed(id, closed) {
+                return true;
+            }
         }
         if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP) {
             return false;
@@ -315,26 +287,28 @@ impl ConnectionTable {
             .filter(|(_, connection)| is_forgotten(connection))
             .map(|(id, _)| *id)
             .collect();
-        forgotten.iter().for_each(|id| self.remove(*id));
-        !forgotten.is_empty()
+        let removed = forgotten.into_iter().filter_map(|id| self.remove(id)).count();
+        removed > 0
     }
 
     fn trim_closed(&mut self) {
         while self.closed.len() > (self.limit / CLOSED_PART).max(1) {
-            if let Some((id, _)) = self.closed.pop_front() {
-                self.remove(id);
+            if let Some((id, closed)) = self.closed.pop_front() {
+                self.remove_closed(id, closed);
             }
         }
     }
 
-    fn remove(&mut self, id: Id) {
-        let Some(connection) = self.connections.remove(&id) else {
-            return;
-        };
-        let ends = [connection.local, connection.remote];
-        if self.by_ends.get(&ends) == Some(&id) {
-            self.by_ends.remove(&ends);
-        }
+    /// Removes what closed then, and not what is open since or closed again.
+    fn remove_closed(&mut self, id: Id, closed: Instant) -> bool {
+        let queued = self.connections.get(&id).and_then(|connection| connection.queued);
+        queued == Some(closed) && self.remove(id).is_some()
+    }
+
+    fn remove(&mut self, id: Id) -> Option<Connection> {
+        let connection = self.connections.remove(&id)?;
+        self.by_ends.remove(&connection, id);
+        Some(connection)
     }
 }
 
@@ -342,8 +316,9 @@ impl ConnectionTable {
 /// one.
 fn tells_of_connection(sample: &TcpSample) -> bool {
     match sample.kind {
-        TcpKind::Progress
-        | TcpKind::Connect { .. }
+        // Of one that closed and is gone from the table there is nothing more to tell.
+        TcpKind::Progress => sample.state != STATE_CLOSE,
+        TcpKind::Connect { .. }
         | TcpKind::Accept { .. }
         | TcpKind::Fail { .. }
         | TcpKind::Close { .. } => true,

@@ -9,6 +9,7 @@ mod messages;
 mod places;
 mod resolver;
 mod sums;
+mod translation;
 
 /// The agent's settings where sockets below a cgroup are looked at.
 fn config(cgroup: &Cgroup) -> Config {

@@ -17,7 +17,7 @@ mod capture;
 mod glance;
 
 use crate::capture::{Hook, capture};
-use crate::glance::{frame_passes_by, packet_passes_by};
+use crate::glance::{asks, frame_passes_by, packet_passes_by};
 use aya_ebpf::Global;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::btf_maps::{PerCpuArray, RingBuf};
@@ -60,7 +60,11 @@ pub fn dns_socket_ingress(ctx: SkBuffContext) -> i32 {
 /// Captures what local sockets send.
 #[cgroup_skb(egress)]
 pub fn dns_socket_egress(ctx: SkBuffContext) -> i32 {
-    see_packet(ctx.skb.skb, DIRECTION_EGRESS, Hook::Socket);
+    // SAFETY: the kernel passed it.
+    let skb = unsafe { Skb::new(ctx.skb.skb) };
+    if !packet_passes_by(&skb.direct(), 0) || asks(skb) {
+        capture(ctx.skb.skb, DIRECTION_EGRESS, Hook::Socket);
+    }
     1
 }
 

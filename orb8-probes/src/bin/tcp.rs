@@ -27,10 +27,12 @@ mod tracepoints;
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf, SkStorage};
+use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::{btf_map, raw_tracepoint, sock_ops};
 use aya_ebpf::programs::{RawTracePointContext, SockOpsContext};
-use orb8_common::tcp::{Control, Counter, DROP_REASONS, Drops, Offsets, TcpMoment, TcpSocket};
+use orb8_common::tcp::{
+    Control, Counter, DROP_REASONS, Drops, LISTENERS, Offsets, TcpMoment, TcpSocket,
+};
 
 use crate::moments::Reset;
 
@@ -58,6 +60,8 @@ static CONTROL: Array<Control, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static DROPS: PerCpuArray<Drops, 1> = PerCpuArray::new();
 #[btf_map]
+static LISTENER_DROPS: LruHashMap<u64, u64, LISTENERS> = LruHashMap::new();
+#[btf_map]
 static COUNTERS: PerCpuArray<[u64; Counter::COUNT], 1> = PerCpuArray::new();
 
 /// Follows a connection from its handshake to its end.
@@ -76,7 +80,8 @@ pub fn tcp_set_state(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, …)`
+/// `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, int err)`; until 6.15 without
+/// the error, and then not called where there was one. The kernel's own counters have it either way.
 #[raw_tracepoint]
 pub fn tcp_retransmit(ctx: RawTracePointContext) -> i32 {
     tracepoints::retransmit(ctx.arg(0), ctx.arg(1));
@@ -111,8 +116,9 @@ pub fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint]
 pub fn tcp_drop(ctx: RawTracePointContext) -> i32 {
     let reason = ctx.arg::<u64>(2) as u32;
+    let socket: u64 = if DROP_HAS_SOCKET.load() != 0 { ctx.arg(3) } else { 0 };
+    drops::count_for_listener(socket);
     if !drops::is_ignored(reason) {
-        let socket = if DROP_HAS_SOCKET.load() != 0 { ctx.arg(3) } else { 0 };
         drops::drop(ctx.arg(0), ctx.arg(1), reason, socket);
     }
     0

@@ -30,6 +30,11 @@ struct TcpRule {
     state: Vec<TcpState>,
 }
 
+/// The kernel's names are in capitals; one that it does not tell is a number.
+fn upper(reason: &str) -> String {
+    if reason.starts_with("0x") { reason.to_owned() } else { reason.to_ascii_uppercase() }
+}
+
 impl TcpMatcher {
     /// Compiles filters of events.
     ///
@@ -77,7 +82,7 @@ impl TcpRule {
             flow: flow.as_ref().map(Rule::new).transpose()?,
             kind: enums("kind", kind)?,
             min_latency_ns: *min_latency_ns,
-            reason: names("reason", reason)?,
+            reason: names("reason", &reason.iter().map(|name| upper(name)).collect::<Vec<_>>())?,
             state: enums("state", state)?,
         })
     }

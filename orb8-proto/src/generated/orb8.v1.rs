@@ -890,7 +890,7 @@ pub struct TcpFilter {
     /// Handshake, or smoothed round-trip time, at least this. Events without either do not match.
     #[prost(uint64, optional, tag = "3")]
     pub min_latency_ns: ::core::option::Option<u64>,
-    /// Names of drop and reset reasons, exact or with a trailing `*`.
+    /// Names of drop and reset reasons in any case, exact or with a trailing `*`.
     #[prost(string, repeated, tag = "4")]
     pub reason: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(enumeration = "TcpState", repeated, tag = "5")]
@@ -1040,7 +1040,8 @@ pub enum TcpEventKind {
     Reset = 6,
     /// The kernel dropped a packet.
     Drop = 7,
-    /// A listener dropped connections since its queue was full.
+    /// A listener dropped connections since its queue was full. Before 6.11 whatever else it dropped
+    /// counts too.
     Overflow = 8,
     /// A connection changed its state. Sent only to who asks for this kind.
     State = 9,

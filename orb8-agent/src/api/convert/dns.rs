@@ -43,6 +43,7 @@ impl Converter {
             asked,
             latency_ns,
             retries,
+            told_retries: _,
             query_bytes,
         } = &*event.exchange;
         let question = question.as_ref();

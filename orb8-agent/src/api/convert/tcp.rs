@@ -45,6 +45,7 @@ impl Converter {
             kind,
             local: _,
             remote: _,
+            local_end: _,
             of_packet: _,
             cgroup_id,
             cookie,

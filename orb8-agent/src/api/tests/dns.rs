@@ -47,6 +47,7 @@ fn exchange(name: &str) -> DnsExchange {
         asked: Some(UnixNanos(SECOND)),
         latency_ns: 2_000_000,
         retries: 1,
+        told_retries: None,
         query_bytes: 40,
     }
 }
@@ -281,6 +282,7 @@ async fn a_connection_has_the_name_that_its_owner_asked_for() {
         local: SocketEnd { addr: mapped(1), port: 1 },
         remote: SocketEnd { addr: server, port: 443 },
         of_packet: false,
+        local_end: None,
         cgroup_id: 5,
         cookie: 9,
         netns: 0,

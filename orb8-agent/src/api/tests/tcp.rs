@@ -15,6 +15,7 @@ fn sample(cookie: u16, kind: TcpKind) -> TcpSample {
         local: end(1, cookie),
         remote: end(2, 443),
         of_packet: false,
+        local_end: None,
         cgroup_id: 5,
         cookie: cookie.into(),
         netns: 77,

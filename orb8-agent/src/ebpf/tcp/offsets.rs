@@ -61,6 +61,8 @@ pub(super) fn offsets(types: &KernelTypes) -> Result<Offsets, EbpfError> {
         skb_sk: member!(sk_buff.sk),
         skb_head: member!(sk_buff.head),
         skb_len: member!(sk_buff.len),
+        skb_dev: member!(sk_buff.dev),
+        dev_net: member!(net_device.nd_net.net),
         skb_protocol: member!(sk_buff.protocol),
         skb_network_header: member!(sk_buff.network_header),
         skb_iif: member!(sk_buff.skb_iif),

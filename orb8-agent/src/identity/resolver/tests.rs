@@ -120,7 +120,7 @@ fn the_root_is_everyones() {
 fn new_cgroups_are_found_by_the_next_walk_that_may_be_made() {
     let node = Node::new();
     let mut resolver = node.resolver();
-    resolver.refresh(node.start);
+    resolver.walk(node.start);
     let id = node.cgroup("system.slice/new.service");
     assert_eq!(resolver.resolve(id, node.after(100)), None, "the last walk was just now");
     assert!(resolver.resolve(id, node.after(5_000)).is_some());
@@ -145,16 +145,16 @@ fn a_vanished_cgroup_keeps_its_owner_for_a_minute() {
     let node = Node::new();
     let id = node.cgroup("system.slice/job.service");
     let mut resolver = node.resolver();
-    resolver.refresh(node.start);
+    resolver.walk(node.start);
     fs::remove_dir(node.cgroups.path().join("system.slice/job.service")).unwrap();
-    resolver.refresh(node.after(10_000));
+    resolver.walk(node.after(10_000));
     let unit = |resolver: &mut Resolver, at| {
         resolver.resolve(id, at).and_then(|workload| workload.unit.clone())
     };
     assert_eq!(unit(&mut resolver, node.after(10_000)).as_deref(), Some("job.service"));
-    resolver.refresh(node.after(60_000));
+    resolver.walk(node.after(60_000));
     assert_eq!(unit(&mut resolver, node.after(60_000)).as_deref(), Some("job.service"));
-    resolver.refresh(node.after(80_000));
+    resolver.walk(node.after(80_000));
     assert_eq!(unit(&mut resolver, node.after(80_000)), None);
 }
 
@@ -171,6 +171,74 @@ fn without_cgroups_the_reason_is_there() {
         "{:?}",
         resolver.problem()
     );
+}
+
+/// Stands in for handles: the cgroup's name is its id.
+fn by_name(root: &Path, id: u64) -> io::Result<Option<String>> {
+    Ok(root.join(id.to_string()).is_dir().then(|| format!("/{id}")))
+}
+
+#[test]
+fn a_handle_tells_a_new_cgroups_owner_at_once() {
+    let node = Node::new();
+    let mut resolver = Resolver { path_of: by_name, ..node.resolver() };
+    assert_eq!(resolver.resolve(1 << 60, node.start), None);
+    assert_eq!(resolver.walks, 1, "the first question");
+    node.cgroup(&(1_u64 << 61).to_string());
+    let found = resolver.resolve(1 << 61, node.after(1)).unwrap();
+    assert_eq!(found.cgroup_path, format!("/{}", 1_u64 << 61));
+    node.cgroup(&(1_u64 << 60).to_string());
+    assert_eq!(resolver.resolve(1 << 60, node.after(2)), None, "not looked for again so soon");
+    assert!(resolver.resolve(1 << 60, node.after(10_001)).is_some());
+    assert_eq!(resolver.walks, 1);
+    // The real ids are others: a walk takes these for gone.
+    resolver.resolve(1 << 62, node.after(30_000));
+    assert_eq!(resolver.walks, 2);
+    assert!(resolver.resolve(1 << 61, node.after(89_000)).is_some());
+    resolver.resolve(1 << 63, node.after(90_000));
+    assert!(!resolver.known.contains_key(&(1 << 61)), "a minute after it vanished");
+}
+
+#[test]
+fn without_the_capability_walks_serve() {
+    let node = Node::new();
+    let refused = |_: &Path, _| Err(io::Error::from_raw_os_error(libc::EPERM));
+    let mut resolver = Resolver { path_of: refused, ..node.resolver() };
+    let id = node.cgroup("system.slice/new.service");
+    assert!(resolver.resolve(id, node.start).is_some());
+    assert!(resolver.needs_walks);
+    let id = node.cgroup("system.slice/newer.service");
+    assert_eq!(resolver.resolve(id, node.after(199)), None);
+    assert!(resolver.resolve(id, node.after(5_000)).is_some());
+}
+
+#[test]
+fn this_machines_new_cgroups_resolve_at_once() {
+    let Some(mount) = crate::config::Environment::of_machine().cgroup_mount else {
+        eprintln!("skipped: no cgroup v2 hierarchy is mounted here");
+        return;
+    };
+    let root = mount.join(format!("orb8-resolver-{}", std::process::id()));
+    let inner = root.join("inner.service");
+    if let Err(error) = fs::create_dir_all(&inner) {
+        eprintln!("skipped: cannot make a cgroup: {error}");
+        return;
+    }
+    let id = |path: &Path| fs::metadata(path).unwrap().ino();
+    let (root_id, inner_id, mount_id) = (id(&root), id(&inner), id(&mount));
+    let of = |id| handle::path_of(&root, id);
+    let found = [root_id, inner_id, mount_id].map(of);
+    fs::remove_dir(&inner).unwrap();
+    let gone = of(inner_id);
+    fs::remove_dir(&root).unwrap();
+    if found[0].as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        eprintln!("skipped: no CAP_DAC_READ_SEARCH");
+        return;
+    }
+    let found = found.map(Result::unwrap);
+    let expected = [Some("/".to_owned()), Some("/inner.service".to_owned()), None];
+    assert_eq!(found, expected, "paths are below the root that is asked for");
+    assert_eq!(gone.unwrap(), None);
 }
 
 #[test]

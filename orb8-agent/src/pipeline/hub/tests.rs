@@ -15,6 +15,22 @@ impl Wake for Woken {
     }
 }
 
+impl Weight for u32 {
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// An event of so many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Large(usize);
+
+impl Weight for Large {
+    fn heap_bytes(&self) -> usize {
+        self.0
+    }
+}
+
 fn hub(recent: u32, backlog: u32) -> Hub<u32> {
     Hub::new(HubConfig { recent, backlog })
 }
@@ -81,6 +97,50 @@ fn one_slow_subscriber_holds_up_nobody() {
         "nothing is lost until it is missed"
     );
     drop(slow);
+}
+
+/// What a hub's subscriber that reads nothing until now gets: how many events, and how many not.
+fn late(hub: &mut Hub<Large>, reader: &mut Reader<Large>) -> (usize, u64) {
+    hub.publish();
+    let (mut got, mut missing) = (0, 0);
+    let mut context = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Some(received)) = reader.poll_next(&mut context) {
+        got += received.batch.items.len();
+        missing += received.missing;
+    }
+    (got, missing)
+}
+
+#[test]
+fn large_events_count_as_many() {
+    const SIZE: usize = 4 * EVENT_BYTES;
+    let mut hub = Hub::new(HubConfig { recent: 512, backlog: 2048 });
+    let mut reader = hub.subscribe().reader;
+    let (item, mut most) = (SIZE + size_of::<StreamItem<Large>>(), 0);
+    for _ in 0..5_000 {
+        hub.push(UnixNanos(0), Large(SIZE));
+        most = most.max(hub.shared.log().bytes);
+    }
+    assert!(most <= 2048 * EVENT_BYTES + BATCH_BYTES + item, "{most}");
+    let (got, missing) = late(&mut hub, &mut reader);
+    assert_eq!(got as u64 + missing, 5_000);
+    assert!((2048 / 5..=2048 / 4 + 1).contains(&got), "{got}");
+    assert_eq!(hub.lost(), missing, "told like any other loss");
+    drop(reader);
+    hub.push(UnixNanos(0), Large(SIZE));
+    let recent: usize = hub.subscribe().recent.iter().map(|batch| batch.items.len()).sum();
+    assert!((512 / 8..=512 / 4 + 1).contains(&recent), "{recent}");
+    let log = hub.shared.log();
+    assert_eq!(log.bytes, log.batches.iter().map(|batch| batch.bytes).sum::<usize>());
+}
+
+#[test]
+fn one_event_above_every_bound_arrives() {
+    let mut hub = Hub::new(HubConfig { recent: 0, backlog: 1024 });
+    let mut reader = hub.subscribe().reader;
+    hub.push(UnixNanos(0), Large(1));
+    hub.push(UnixNanos(0), Large(1 << 30));
+    assert_eq!(late(&mut hub, &mut reader), (2, 0));
 }
 
 proptest! {

@@ -24,7 +24,7 @@ pub struct Converter {
 
 impl Converter {
     /// Knows nothing yet. `ports` are the servers': they tell a query from a response where the
-    /// message does not.
+    /// message does not, or cannot be believed.
     #[must_use]
     pub fn new(matching: &Matching, ports: Vec<u16>, clock: Clock) -> Self {
         Self {
@@ -66,19 +66,31 @@ impl Converter {
     ) {
         let sighting = Sighting { packet, bytes: length };
         match Message::parse(captured, length) {
+            Ok(message)
+                if message.response.is_some() && self.server_sent(packet) == Some(false) =>
+            {
+                self.tell_malformed(&sighting, captured, batch);
+            }
             Ok(message) => self.exchanges.take(&sighting, message, batch),
             Err(NoMessage::CutShort) => self.unread += 1,
-            Err(NoMessage::Malformed) => {
-                self.malformed += 1;
-                let id = captured.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
-                let is_response = captured
-                    .get(2)
-                    .map_or(!self.ports.contains(&packet.destination_port), |flags| {
-                        flags & QR != 0
-                    });
-                batch.push(self.exchanges.malformed(&sighting, id, is_response));
-            }
+            Err(NoMessage::Malformed) => self.tell_malformed(&sighting, captured, batch),
         }
+    }
+
+    fn tell_malformed(&mut self, sighting: &Sighting<'_>, captured: &[u8], batch: &mut Vec<Event>) {
+        self.malformed += 1;
+        let id = captured.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
+        let says_so = captured.get(2).is_some_and(|flags| flags & QR != 0);
+        let is_response = self.server_sent(sighting.packet).unwrap_or(says_so);
+        batch.push(self.exchanges.malformed(sighting, id, is_response));
+    }
+
+    /// Whether a server's port sent a packet to one that is none, or the other way round; `None` where
+    /// the ports do not tell.
+    fn server_sent(&self, packet: &DnsPacket) -> Option<bool> {
+        let [source, destination] =
+            [packet.source_port, packet.destination_port].map(|port| self.ports.contains(&port));
+        (source != destination).then_some(source)
     }
 
     /// Tells of the queries that waited too long, and forgets what is old.

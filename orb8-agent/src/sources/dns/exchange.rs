@@ -1,12 +1,13 @@
 //! Queries and their responses → exchanges.
 //!
 //! ```text
-//! query ──▶ table ──(response: same ends, transport, id and question)──▶ Answered
+//! query ──▶ table ──(response: same id, transport and question; same ends or socket)──▶ Answered
 //!             ├──(nothing in time)──▶ Timeout ──(a response after all)──▶ Answered, late
+//!             │     ▲                └──(the same query again)──▶ waits again
 //!             └──(full)──▶ evicted, counted         response ──(no query)──▶ Unasked
 //! ```
 
-use std::time::Duration;
+use std::{hash::BuildHasher, time::Duration};
 
 use orb8_common::{
     dns::DnsPacket,
@@ -76,7 +77,7 @@ impl Sighting<'_> {
         }
     }
 
-    fn key(&self, message: &Message) -> Key {
+    fn key(&self, message: &Message, question: u64) -> Key {
         let is_response = message.response.is_some();
         let (client, server) = self.ends(is_response);
         let side = self.side(is_response);
@@ -89,6 +90,7 @@ impl Sighting<'_> {
             side,
             passage: (side == DnsSide::Transit)
                 .then(|| (self.packet.ifindex, self.is_egress() != is_response)),
+            question,
         }
     }
 }
@@ -96,6 +98,8 @@ impl Sighting<'_> {
 /// The queries that wait, and what is told of them.
 pub(super) struct Exchanges {
     table: Table,
+    /// Of questions.
+    hasher: foldhash::fast::RandomState,
     clock: Clock,
     both_hooks: bool,
     timeout_ns: u64,
@@ -109,7 +113,8 @@ impl Exchanges {
         let Matching { timeout, both_hooks, started_ns } = *matching;
         let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
         Self {
-            table: Table::new(timeout_ns, both_hooks),
+            table: Table::new(timeout_ns),
+            hasher: foldhash::fast::RandomState::default(),
             clock,
             both_hooks,
             timeout_ns,
@@ -155,18 +160,24 @@ impl Exchanges {
         batch: &mut Vec<Event>,
     ) {
         self.expire(sighting.packet.time_ns, batch);
-        let key = sighting.key(&message);
+        let hash = message.question.as_ref().map_or(0, |question| self.hasher.hash_one(question));
+        let key = sighting.key(&message, hash);
+        let Message { question, response, .. } = message;
+        let asked = match response {
+            None => self.table.contains(&key).then_some(key),
+            Some(_) => self.table.asked(&key, question.as_ref(), sighting.packet.cookie),
+        };
         if key.side == DnsSide::Transit {
-            if self.is_seen_elsewhere(&key, message.question.as_ref()) {
+            if asked.is_none() && self.is_seen_elsewhere(&key, question.as_ref()) {
                 return;
             }
         } else if self.both_hooks {
-            self.supersede(&key, message.question.as_ref());
+            self.supersede(&key, question.as_ref());
         }
-        let Message { question, response, .. } = message;
-        match response {
-            None => self.ask(sighting, key, question),
-            Some(response) => self.answer(sighting, &key, question, response, batch),
+        match (response, asked) {
+            (None, _) => self.ask(sighting, key, question),
+            (Some(response), Some(asked)) => self.answer(sighting, &key, &asked, response, batch),
+            (Some(response), None) => self.unasked(sighting, &key, question, response, batch),
         }
     }
 
@@ -176,6 +187,7 @@ impl Exchanges {
             let Some(waiting) = self.table.get(&key) else { continue };
             let exchange = exchange_of(&key, waiting, &self.clock);
             let latency_ns = at_ns.saturating_sub(waiting.asked_ns);
+            waiting.told_retries = Some(waiting.retries);
             self.tell(at_ns, DnsExchange { latency_ns, ..exchange }, batch);
         }
         self.table.forget(now_ns);
@@ -201,6 +213,7 @@ impl Exchanges {
             asked: (!is_response).then_some(time),
             latency_ns: 0,
             retries: 0,
+            told_retries: None,
             query_bytes: if is_response { 0 } else { sighting.bytes },
         };
         Event { time, subject: None, payload: Payload::Dns(Box::new(exchange)) }
@@ -213,6 +226,9 @@ impl Exchanges {
         if let Some(waiting) = again {
             waiting.retries = waiting.retries.saturating_add(1);
             waiting.ifindex = sighting.packet.ifindex;
+            if waiting.state == State::TimedOut {
+                self.table.wait_again(&key, sighting.packet.time_ns);
+            }
             return;
         }
         self.table.insert(key, Waiting::new(sighting.packet, question, sighting.bytes));
@@ -222,25 +238,24 @@ impl Exchanges {
         &mut self,
         sighting: &Sighting<'_>,
         key: &Key,
-        question: Option<DnsQuestion>,
+        asked: &Key,
         mut response: DnsResponse,
         batch: &mut Vec<Event>,
     ) {
         let time_ns = sighting.packet.time_ns;
-        let asked = self.table.get(key).filter(|waiting| is_answer(waiting, question.as_ref()));
-        let Some(waiting) = asked else {
-            return self.unasked(sighting, key, question, response, batch);
-        };
+        let Some(waiting) = self.table.get(asked) else { return };
         if let State::Answered(others) = waiting.state {
             // To a repetition of the query. What else comes is nobody's answer.
             waiting.state = State::Answered(others.saturating_sub(1));
             if others <= 1 {
-                self.table.remove(key);
+                self.table.remove(asked);
             }
             return;
         }
-        response.late = waiting.state == State::TimedOut;
-        let exchange = exchange_of(key, waiting, &self.clock);
+        response.late = waiting.told_retries.is_some();
+        // What a socket receives has the ends that its program knows.
+        let ends = if key.side == DnsSide::Client { key } else { asked };
+        let exchange = exchange_of(ends, waiting, &self.clock);
         let retries = waiting.retries;
         let exchange = DnsExchange {
             outcome: DnsOutcome::Answered,
@@ -253,7 +268,7 @@ impl Exchanges {
         if retries > 0 {
             waiting.state = State::Answered(retries);
         } else {
-            self.table.remove(key);
+            self.table.remove(asked);
         }
         self.tell(time_ns, exchange, batch);
     }
@@ -290,18 +305,17 @@ impl Exchanges {
 
     /// Whether an interface's sight of a message is not the one that is told: that is the socket
     /// hook's where it has one, else that of the first interface that the query passed.
-    fn is_seen_elsewhere(&mut self, key: &Key, question: Option<&DnsQuestion>) -> bool {
-        !self.table.contains(key)
-            && self.table.with_id(key.id).any(|(other, waiting)| {
-                let is_same_server = other.server == key.server || other.side != DnsSide::Transit;
-                is_same_server && is_related(key, other) && is_answer(waiting, question)
-            })
+    fn is_seen_elsewhere(&self, key: &Key, question: Option<&DnsQuestion>) -> bool {
+        self.table.with_id(key).any(|(other, waiting)| {
+            let is_same_server = other.server == key.server || other.side != DnsSide::Transit;
+            is_same_server && is_related(key, other) && waiting.is_about(question)
+        })
     }
 
     /// Forgets what an interface saw of a message, since a socket sees it too.
     fn supersede(&mut self, key: &Key, question: Option<&DnsQuestion>) {
-        let others = self.table.with_id(key.id).filter(|(other, waiting)| {
-            other.side == DnsSide::Transit && is_related(key, other) && is_answer(waiting, question)
+        let others = self.table.with_id(key).filter(|(other, waiting)| {
+            other.side == DnsSide::Transit && is_related(key, other) && waiting.is_about(question)
         });
         for other in others.map(|(other, _)| *other).collect::<Vec<_>>() {
             self.table.remove(&other);
@@ -313,14 +327,6 @@ impl Exchanges {
 /// server on its way.
 fn is_related(one: &Key, other: &Key) -> bool {
     one.client == other.client && (one.transport, one.opcode) == (other.transport, other.opcode)
-}
-
-/// Whether a message with this question belongs to the query. Some answers come without a question.
-fn is_answer(waiting: &Waiting, question: Option<&DnsQuestion>) -> bool {
-    match (&waiting.question, question) {
-        (Some(asked), Some(question)) => asked == question,
-        _ => true,
-    }
 }
 
 const fn or_else(value: u64, other: u64) -> u64 {
@@ -344,6 +350,7 @@ fn exchange_of(key: &Key, waiting: &Waiting, clock: &Clock) -> DnsExchange {
         asked: Some(clock.unix(waiting.asked_ns)),
         latency_ns: 0,
         retries: waiting.retries,
+        told_retries: waiting.told_retries,
         query_bytes: waiting.query_bytes,
     }
 }

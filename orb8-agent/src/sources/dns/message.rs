@@ -21,6 +21,10 @@ use crate::event::{DnsAnswer, DnsData, DnsQuestion, DnsResponse};
 /// Answers that are kept of a message: more addresses than clients try.
 pub const MAX_ANSWERS: usize = 16;
 
+/// Text of names that is kept of a message's answers. A record whose names do not fit is only counted,
+/// and so are those behind it.
+const MAX_NAME_BYTES: usize = 4096;
+
 /// Bytes that a header has: what is shorter is no message.
 pub(super) const HEADER: usize = 12;
 
@@ -64,16 +68,12 @@ impl Message {
         let header = message.header();
         let question = message.question().next().transpose().map_err(unread)?;
         let question = question.map(|question| DnsQuestion {
-            name: present(question.qname()),
+            name: present(question.qname()).into(),
             kind: question.qtype().to_int(),
             class: question.qclass().to_int(),
         });
-        Ok(Self {
-            id: header.id(),
-            opcode: header.opcode().to_int(),
-            question,
-            response: header.qr().then(|| read_response(&message, length)),
-        })
+        let response = header.qr().then(|| read_response(&message, length, question.as_ref()));
+        Ok(Self { id: header.id(), opcode: header.opcode().to_int(), question, response })
     }
 
     /// Whether the first bytes can be those of a message: what tells one from the middle of a
@@ -88,12 +88,20 @@ impl Message {
     }
 }
 
-fn read_response(message: &Octets<&[u8]>, length: u32) -> DnsResponse {
+fn read_response(
+    message: &Octets<&[u8]>,
+    length: u32,
+    question: Option<&DnsQuestion>,
+) -> DnsResponse {
     let header = message.header();
     let answers = message.answer().into_iter().flatten().map_while(Result::ok);
+    let mut names = Names::new(question);
     DnsResponse {
         rcode: upper_rcode(message) << 4 | u16::from(header.rcode().to_int()),
-        answers: answers.take(MAX_ANSWERS).map(|record| read_answer(&record)).collect(),
+        answers: answers
+            .take(MAX_ANSWERS)
+            .map_while(|record| read_answer(&record, &mut names))
+            .collect(),
         answer_count: message.header_counts().ancount(),
         truncated: header.tc(),
         authoritative: header.aa(),
@@ -113,39 +121,74 @@ fn upper_rcode(message: &Octets<&[u8]>) -> u16 {
 
 type Octet<'a> = ParsedRecord<'a, &'a [u8]>;
 
-fn read_answer(record: &Octet<'_>) -> DnsAnswer {
-    DnsAnswer {
-        name: present(&record.owner()),
+/// The names of one message: many records have the same ones.
+struct Names {
+    known: Vec<Arc<str>>,
+    room: usize,
+}
+
+impl Names {
+    fn new(question: Option<&DnsQuestion>) -> Self {
+        let known = question.map(|question| Arc::clone(&question.name));
+        Self { known: known.into_iter().collect(), room: MAX_NAME_BYTES }
+    }
+
+    /// Returns a name as [`DnsQuestion::name`] has it; `None` where there is no room for another.
+    fn keep(&mut self, text: &str) -> Option<Arc<str>> {
+        if let Some(known) = self.known.iter().find(|known| ***known == *text) {
+            return Some(Arc::clone(known));
+        }
+        self.room = self.room.checked_sub(text.len())?;
+        let name: Arc<str> = text.into();
+        self.known.push(Arc::clone(&name));
+        Some(name)
+    }
+}
+
+/// Returns a record; `None` where there is no room for its names.
+fn read_answer(record: &Octet<'_>, names: &mut Names) -> Option<DnsAnswer> {
+    Some(DnsAnswer {
+        name: names.keep(&present(&record.owner()))?,
         kind: record.rtype().to_int(),
         ttl: record.ttl().as_secs(),
-        data: read_data(record).unwrap_or(DnsData::Other),
-    }
+        data: match read_data(record) {
+            Some(Data::Address(address)) => DnsData::Address(address),
+            Some(Data::Name(name)) => DnsData::Name(names.keep(&name)?),
+            None => DnsData::Other,
+        },
+    })
+}
+
+/// What a record says, before its name is kept.
+enum Data {
+    Address(IpAddr),
+    Name(String),
 }
 
 /// What a record says; `None` for what the agent does not keep, and for data that is not what the
 /// type says.
-fn read_data(record: &Octet<'_>) -> Option<DnsData> {
+fn read_data(record: &Octet<'_>) -> Option<Data> {
     if record.class() != Class::IN {
         return None;
     }
     Some(match record.rtype() {
-        Rtype::A => DnsData::Address(IpAddr::V4(data::<A>(record)?.addr())),
-        Rtype::AAAA => DnsData::Address(IpAddr::V6(data::<Aaaa>(record)?.addr())),
-        Rtype::CNAME => DnsData::Name(present(data::<Cname<_>>(record)?.cname())),
-        Rtype::PTR => DnsData::Name(present(data::<Ptr<_>>(record)?.ptrdname())),
-        Rtype::NS => DnsData::Name(present(data::<Ns<_>>(record)?.nsdname())),
-        Rtype::MX => DnsData::Name(present(data::<Mx<_>>(record)?.exchange())),
-        Rtype::SRV => DnsData::Name(present(data::<Srv<_>>(record)?.target())),
+        Rtype::A => Data::Address(IpAddr::V4(data::<A>(record)?.addr())),
+        Rtype::AAAA => Data::Address(IpAddr::V6(data::<Aaaa>(record)?.addr())),
+        Rtype::CNAME => Data::Name(present(data::<Cname<_>>(record)?.cname())),
+        Rtype::PTR => Data::Name(present(data::<Ptr<_>>(record)?.ptrdname())),
+        Rtype::NS => Data::Name(present(data::<Ns<_>>(record)?.nsdname())),
+        Rtype::MX => Data::Name(present(data::<Mx<_>>(record)?.exchange())),
+        Rtype::SRV => Data::Name(present(data::<Srv<_>>(record)?.target())),
         _ => return None,
     })
 }
 
-fn data<'a, Data: ParseRecordData<'a, &'a [u8]>>(record: &Octet<'a>) -> Option<Data> {
-    Some(record.to_record::<Data>().ok()??.into_data())
+fn data<'a, Parsed: ParseRecordData<'a, &'a [u8]>>(record: &Octet<'a>) -> Option<Parsed> {
+    Some(record.to_record::<Parsed>().ok()??.into_data())
 }
 
 /// A name as [`DnsQuestion::name`] has it.
-fn present<Name: AsRef<[u8]>>(name: &ParsedName<Name>) -> Arc<str> {
+fn present<Name: AsRef<[u8]>>(name: &ParsedName<Name>) -> String {
     if name.is_root() {
         return ".".into();
     }
@@ -156,7 +199,7 @@ fn present<Name: AsRef<[u8]>>(name: &ParsedName<Name>) -> Arc<str> {
         }
         present_label(label, &mut text);
     }
-    text.into()
+    text
 }
 
 fn present_label(label: &Label, text: &mut String) {

@@ -6,10 +6,11 @@ use orb8_common::dns::DnsPacket;
 
 use crate::event::{DnsQuestion, DnsSide, SocketEnd};
 
-/// Queries that are remembered: 4 MiB. With answers after 30 ms, those of 500,000 a second.
+/// Queries that are remembered: some 12 MiB, and up to 30 MiB where all ask for the longest names. With
+/// answers after 30 ms, those of 500,000 a second.
 pub const MAX_WAITING: usize = 16_384;
 
-/// Queries with one id that are looked through for those that are seen at several places.
+/// Queries with one id that are looked through for those that were seen with other ends.
 const MAX_RELATED: usize = 64;
 
 /// How long after its timeout an answer is still known to be one.
@@ -27,6 +28,26 @@ pub(super) struct Key {
     /// On an interface: which one, and whether queries leave through it. A router with one leg has
     /// each query twice.
     pub(super) passage: Option<(u32, bool)>,
+    /// A hash of it, 0 without one: a client may use an id for several at once.
+    pub(super) question: u64,
+}
+
+impl Key {
+    const fn bucket(&self) -> (u16, u8) {
+        (self.id, self.transport)
+    }
+
+    /// Whether a query with this key may be what a response with another answers, where translation
+    /// changed ends of one of them. A server's socket has many clients, whose address does not change.
+    fn is_translation_of(&self, response: &Self) -> bool {
+        self.side == response.side
+            && self.opcode == response.opcode
+            && match self.side {
+                DnsSide::Client => true,
+                DnsSide::Server => self.client == response.client,
+                DnsSide::Transit => false,
+            }
+    }
 }
 
 /// A query whose answer did not come, or not long ago.
@@ -35,11 +56,13 @@ pub(super) struct Waiting {
     pub(super) question: Option<DnsQuestion>,
     pub(super) query_bytes: u32,
     pub(super) retries: u32,
+    /// How many of them the last timeout told of.
+    pub(super) told_retries: Option<u32>,
     pub(super) cgroup_id: u64,
     pub(super) cookie: u64,
     pub(super) ifindex: u32,
     pub(super) state: State,
-    /// Tells it from an earlier query with the same key.
+    /// Tells it from an earlier query with the same key, and its deadline from earlier ones.
     serial: u64,
 }
 
@@ -66,12 +89,29 @@ impl Waiting {
             question,
             query_bytes,
             retries: 0,
+            told_retries: None,
             cgroup_id: packet.cgroup_id,
             cookie: packet.cookie,
             ifindex: packet.ifindex,
             state: State::Waiting,
             serial: 0,
         }
+    }
+
+    /// Whether a message with this question belongs to the query. Some answers come without a question.
+    pub(super) fn is_about(&self, question: Option<&DnsQuestion>) -> bool {
+        match (&self.question, question) {
+            (Some(asked), Some(question)) => asked == question,
+            _ => true,
+        }
+    }
+
+    /// Whether the query passed this socket, and asked the same.
+    fn is_of_socket(&self, cookie: u64, question: Option<&DnsQuestion>) -> bool {
+        cookie != 0
+            && cookie == self.cookie
+            && question.is_some()
+            && self.question.as_ref() == question
     }
 }
 
@@ -82,13 +122,12 @@ struct Deadline {
 }
 
 /// The queries by key, and by when their time is over. Both queues are in order, since each adds a
-/// fixed time to when a query was asked.
+/// fixed time to when a query was sent.
 pub(super) struct Table {
     queries: Queries,
-    /// Those that may be seen elsewhere too, where they have another key. The newest of each id, few
-    /// enough to look through.
+    /// The same, for messages whose ends are others than the query's. The newest of each id, few enough
+    /// to look through.
     by_id: ById,
-    both_hooks: bool,
     timeouts: VecDeque<Deadline>,
     ends: VecDeque<Deadline>,
     timeout_ns: u64,
@@ -97,14 +136,14 @@ pub(super) struct Table {
 }
 
 type Queries = hashbrown::HashMap<Key, Waiting, foldhash::fast::RandomState>;
-type ById = hashbrown::HashMap<u16, Vec<Key>, foldhash::fast::RandomState>;
+/// By id and transport.
+type ById = hashbrown::HashMap<(u16, u8), Vec<Key>, foldhash::fast::RandomState>;
 
 impl Table {
-    pub(super) fn new(timeout_ns: u64, both_hooks: bool) -> Self {
+    pub(super) fn new(timeout_ns: u64) -> Self {
         Self {
             queries: Queries::default(),
             by_id: ById::default(),
-            both_hooks,
             timeouts: VecDeque::new(),
             ends: VecDeque::new(),
             timeout_ns,
@@ -135,11 +174,34 @@ impl Table {
         self.queries.contains_key(key)
     }
 
-    /// Returns the queries with an id that may be seen elsewhere too: those on interfaces, and where
-    /// both hooks run those at sockets.
-    pub(super) fn with_id(&self, id: u16) -> impl Iterator<Item = (&Key, &Waiting)> {
-        let keys = self.by_id.get(&id);
+    /// Returns the queries with a message's id and transport, whatever their ends.
+    pub(super) fn with_id(&self, key: &Key) -> impl Iterator<Item = (&Key, &Waiting)> {
+        let keys = self.by_id.get(&key.bucket());
         keys.into_iter().flatten().filter_map(|key| self.queries.get_key_value(key))
+    }
+
+    /// Returns the key of the query that a response answers. Where address translation gave one of
+    /// them other ends, the socket tells: programs see what is sent as it leaves the machine, and what
+    /// is received as the socket gets it.
+    pub(super) fn asked(
+        &self,
+        key: &Key,
+        question: Option<&DnsQuestion>,
+        cookie: u64,
+    ) -> Option<Key> {
+        if self.queries.get(key).is_some_and(|waiting| waiting.is_about(question)) {
+            return Some(*key);
+        }
+        let same_ends = self.with_id(key).find(|(other, waiting)| {
+            Key { question: other.question, ..*key } == **other && waiting.is_about(question)
+        });
+        let same_socket = || {
+            let of_socket = self.with_id(key).filter(|(other, waiting)| {
+                other.is_translation_of(key) && waiting.is_of_socket(cookie, question)
+            });
+            of_socket.min_by_key(|(_, waiting)| matches!(waiting.state, State::Answered(_)))
+        };
+        same_ends.or_else(same_socket).map(|(asked, _)| *asked)
     }
 
     /// Remembers a query. Where there are too many, the oldest makes room.
@@ -148,26 +210,39 @@ impl Table {
         if self.queries.len() >= MAX_WAITING {
             self.evict();
         }
-        self.serial += 1;
-        waiting.serial = self.serial;
-        let at_ns = waiting.asked_ns.saturating_add(self.timeout_ns);
-        push(&mut self.timeouts, Deadline { at_ns, key, serial: self.serial }, &self.queries);
+        waiting.serial = self.begin_to_wait(key, waiting.asked_ns);
         self.queries.insert(key, waiting);
-        if self.both_hooks || key.side == DnsSide::Transit {
-            let keys = self.by_id.entry(key.id).or_default();
-            if keys.len() >= MAX_RELATED {
-                keys.remove(0);
-            }
-            keys.push(key);
+        // Most ids are of one query.
+        let keys = self.by_id.entry(key.bucket()).or_insert_with(|| Vec::with_capacity(1));
+        if keys.len() >= MAX_RELATED {
+            keys.remove(0);
         }
+        keys.push(key);
+    }
+
+    /// A query whose timeout was told was sent again: it waits as long as the first time.
+    pub(super) fn wait_again(&mut self, key: &Key, now_ns: u64) {
+        let serial = self.begin_to_wait(*key, now_ns);
+        if let Some(waiting) = self.queries.get_mut(key) {
+            waiting.state = State::Waiting;
+            waiting.serial = serial;
+        }
+    }
+
+    /// Sets a deadline, and returns the serial number that it is good for.
+    fn begin_to_wait(&mut self, key: Key, now_ns: u64) -> u64 {
+        self.serial += 1;
+        let at_ns = now_ns.saturating_add(self.timeout_ns);
+        push(&mut self.timeouts, Deadline { at_ns, key, serial: self.serial }, &self.queries);
+        self.serial
     }
 
     pub(super) fn remove(&mut self, key: &Key) -> Option<Waiting> {
         let removed = self.queries.remove(key)?;
-        if let Some(keys) = self.by_id.get_mut(&key.id) {
+        if let Some(keys) = self.by_id.get_mut(&key.bucket()) {
             keys.retain(|other| other != key);
             if keys.is_empty() {
-                self.by_id.remove(&key.id);
+                self.by_id.remove(&key.bucket());
             }
         }
         Some(removed)

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use orb8_common::tcp::{
-    MOMENT_ACCEPT, MOMENT_CLOSE, MOMENT_CONNECT, MOMENT_DROP, MOMENT_OF_PACKET,
-    MOMENT_RESET_RECEIVED, MOMENT_RESET_SENT, MOMENT_RETRANSMIT, MOMENT_RETRANSMIT_SYNACK,
-    MOMENT_STATE, ROLE_CLIENT, ROLE_LISTENER, ROLE_SERVER, STATE_CLOSE, STATE_ESTABLISHED,
-    STATE_SYN_SENT, TcpMoment, TcpSocket,
+    DROP_REASONS, MOMENT_ACCEPT, MOMENT_CLOSE, MOMENT_CONNECT, MOMENT_DROP,
+    MOMENT_LOCAL_IS_DESTINATION, MOMENT_LOCAL_IS_SOURCE, MOMENT_OF_PACKET, MOMENT_RESET_RECEIVED,
+    MOMENT_RESET_SENT, MOMENT_RETRANSMIT, MOMENT_RETRANSMIT_SYNACK, MOMENT_STATE, ROLE_CLIENT,
+    ROLE_LISTENER, ROLE_SERVER, STATE_CLOSE, STATE_ESTABLISHED, STATE_SYN_SENT, TcpMoment,
+    TcpSocket,
 };
+use orb8_proto::filter::End;
 use zerocopy::FromBytes;
 
 use super::symbols::Symbols;
@@ -45,6 +47,9 @@ type Listeners = hashbrown::HashMap<u64, u32, foldhash::fast::RandomState>;
 /// Samples of connections older than the agent, by cookie: their smoothed round-trip time is read now
 /// and then, since the kernel tells no single ones.
 type Sampled = hashbrown::HashMap<u64, TcpFigures, foldhash::fast::RandomState>;
+
+/// Where the kernel side counts the reasons of subsystems, which have large numbers.
+const OTHER_REASONS: u32 = DROP_REASONS as u32 - 1;
 
 /// Listeners that are remembered, and connections older than the agent.
 const MAX_REMEMBERED: usize = 65_536;
@@ -105,7 +110,11 @@ impl Converter {
 
     /// Names what was dropped.
     pub(super) fn name_drops(&self, drops: &[(u32, u64)]) -> Vec<(Arc<str>, u64)> {
-        drops.iter().map(|(id, packets)| (named(&self.drops, *id).name, *packets)).collect()
+        let name = |id: u32| match id {
+            OTHER_REASONS => "OTHER".into(),
+            id => named(&self.drops, id).name,
+        };
+        drops.iter().map(|(id, packets)| (name(*id), *packets)).collect()
     }
 
     /// Converts a ring record.
@@ -144,6 +153,11 @@ impl Converter {
             local: SocketEnd { addr: moment.local_addr, port: moment.local_port },
             remote: SocketEnd { addr: moment.remote_addr, port: moment.remote_port },
             of_packet: moment.flags & MOMENT_OF_PACKET != 0,
+            local_end: match moment.flags & (MOMENT_LOCAL_IS_SOURCE | MOMENT_LOCAL_IS_DESTINATION) {
+                MOMENT_LOCAL_IS_SOURCE => Some(End::Source),
+                MOMENT_LOCAL_IS_DESTINATION => Some(End::Destination),
+                _ => None,
+            },
             cgroup_id: moment.cgroup_id,
             cookie: moment.cookie,
             netns: moment.netns,
@@ -190,6 +204,7 @@ impl Converter {
     /// Converts the last record of a socket.
     fn closed(&mut self, socket: &TcpSocket) -> Event {
         self.close(socket.cookie);
+        self.sampled.remove(&socket.cookie);
         let errno = socket.error as u16;
         let kind = match (socket.role, socket.old_state) {
             (ROLE_LISTENER, _) => {
@@ -219,12 +234,13 @@ impl Converter {
     }
 
     fn overflow(&mut self, socket: &TcpSocket) -> Option<TcpKind> {
+        let is_full = self.listeners.len() >= MAX_REMEMBERED;
         let before = match self.listeners.get_mut(&socket.cookie) {
             Some(known) => std::mem::replace(known, socket.drops),
+            // What is not remembered cannot be told from what was told before.
+            None if is_full => return None,
             None => {
-                if self.listeners.len() < MAX_REMEMBERED {
-                    self.listeners.insert(socket.cookie, socket.drops);
-                }
+                self.listeners.insert(socket.cookie, socket.drops);
                 // What an old listener dropped before the agent came is not news.
                 if socket.adopted != 0 { socket.drops } else { 0 }
             }
@@ -247,6 +263,7 @@ impl Converter {
             local: SocketEnd { addr: socket.local_addr, port: socket.local_port },
             remote: SocketEnd { addr: socket.remote_addr, port: socket.remote_port },
             of_packet: false,
+            local_end: None,
             cgroup_id: socket.cgroup_id,
             cookie: socket.cookie,
             netns: socket.netns,
@@ -278,7 +295,10 @@ impl Converter {
     /// Takes a connection's smoothed round-trip time as a sample.
     fn add_reading(&mut self, socket: &TcpSocket, figures: &mut TcpFigures) {
         let is_known = self.sampled.contains_key(&socket.cookie);
-        if socket.srtt_us == 0 || (!is_known && self.sampled.len() >= MAX_REMEMBERED) {
+        // After a restart some still have callbacks, and samples of their own.
+        let is_sampled = socket.rtt_samples > 0;
+        if is_sampled || socket.srtt_us == 0 || (!is_known && self.sampled.len() >= MAX_REMEMBERED)
+        {
             return;
         }
         let sampled = self.sampled.entry(socket.cookie).or_default();

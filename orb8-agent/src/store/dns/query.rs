@@ -61,7 +61,7 @@ impl DnsStore {
         found.sort_by_cached_key(|(key, row)| {
             let value = value(row, query.sort);
             let by_value = if query.ascending { value } else { u64::MAX - value };
-            (by_value, key.name.clone(), key.owner, key.side as u8)
+            (by_value, key.name.clone(), key.owner.clone(), key.side as u8)
         });
         found.truncate(query.limit);
         let rows = found.into_iter().map(|(_, row)| row.clone()).collect();

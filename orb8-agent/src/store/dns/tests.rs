@@ -26,6 +26,7 @@ fn answered(owner: u64, name: &str, rcode: u16, millis: u64) -> DnsExchange {
         asked: Some(UnixNanos(1)),
         latency_ns: millis * MS,
         retries: 0,
+        told_retries: None,
         query_bytes: 30,
     }
 }
@@ -37,7 +38,19 @@ fn timeout(owner: u64, name: &str) -> DnsExchange {
 
 fn late(owner: u64, name: &str) -> DnsExchange {
     let response = Some(DnsResponse { late: true, ..DnsResponse::default() });
-    DnsExchange { response, retries: 2, ..answered(owner, name, 0, 7_000) }
+    DnsExchange { response, retries: 2, told_retries: Some(2), ..answered(owner, name, 0, 7_000) }
+}
+
+/// The container of a pod, in one instance of it.
+fn pod(pod: u64, instance: u64) -> Workload {
+    Workload {
+        pod: Some(format!("pod-{pod}")),
+        pod_uid: Some(format!("uid-{pod}")),
+        container: Some("web".into()),
+        container_id: Some(format!("id-{instance}")),
+        cgroup_path: format!("/pods/{pod}/{instance}"),
+        ..Workload::default()
+    }
 }
 
 struct Bench {
@@ -52,14 +65,15 @@ impl Bench {
     }
 
     fn apply(&mut self, exchange: &DnsExchange) {
+        let owner = pod(exchange.cgroup_id, exchange.cgroup_id);
+        self.apply_as(exchange, Some(owner).filter(|_| exchange.cgroup_id != 0));
+    }
+
+    fn apply_as(&mut self, exchange: &DnsExchange, owner: Option<Workload>) {
         self.second += 1;
         let now = self.start + Duration::from_secs(self.second);
-        let owner = Arc::new(Workload {
-            pod: Some(format!("pod-{}", exchange.cgroup_id)),
-            ..Workload::default()
-        });
-        let owner = Some(&owner).filter(|_| exchange.cgroup_id != 0);
-        self.store.apply(UnixNanos(self.second), exchange, owner, now);
+        let owner = owner.map(Arc::new);
+        self.store.apply(UnixNanos(self.second), exchange, owner.as_ref(), now);
     }
 
     fn rows(&self, query: &DnsQuery) -> Vec<DnsSummary> {
@@ -113,6 +127,65 @@ fn exchanges_add_up_by_owner_and_name() {
     assert_eq!((row.first, row.last), (UnixNanos(1), UnixNanos(4)));
     assert_eq!(row.workload.unwrap().pod.as_deref(), Some("pod-1"));
     assert_eq!(row.counts.errors(), 2);
+}
+
+#[test]
+fn a_workload_that_was_started_again_keeps_its_rows() {
+    let mut bench = Bench::new(100);
+    for instance in 1..=3 {
+        bench.apply_as(&answered(instance, "a", 0, 1), Some(pod(9, instance)));
+    }
+    let service = |path: &str| Workload {
+        unit: Some("a.service".into()),
+        cgroup_path: path.into(),
+        ..Workload::default()
+    };
+    bench.apply_as(&answered(4, "b", 0, 1), Some(service("/system.slice/a.service")));
+    bench.apply_as(&answered(5, "b", 0, 1), Some(service("/system.slice/a.service")));
+    let rows = bench.rows(&everything());
+    assert_eq!(names(&rows), ["a", "b"]);
+    assert_eq!((rows[0].counts.queries, rows[1].counts.queries), (3, 2));
+    let latest = rows[0].workload.as_ref().unwrap();
+    assert_eq!(latest.container_id.as_deref(), Some("id-3"));
+}
+
+#[test]
+fn an_owner_that_is_known_later_takes_its_rows_along() {
+    let mut bench = Bench::new(100);
+    bench.apply_as(&answered(1, "a", 0, 1), None);
+    bench.apply_as(&answered(1, "b", 0, 1), None);
+    bench.apply_as(&answered(2, "a", 0, 1), None);
+    bench.apply_as(&DnsExchange { question: None, ..answered(1, "", 0, 1) }, None);
+    assert_eq!(bench.rows(&everything()).len(), 4);
+    bench.apply_as(&answered(1, "a", 0, 1), Some(pod(1, 1)));
+    let mut rows = bench.rows(&everything());
+    assert_eq!((rows.len(), rows[0].counts.queries), (4, 2));
+    rows.retain(|row| row.workload.is_none());
+    assert_eq!(names(&rows), ["a"], "the other cgroup's");
+    assert_eq!(bench.store.owned.len(), 2);
+    bench.store.find_owners(|cgroup| Some(Arc::new(pod(cgroup, 1))), bench.start);
+    let rows = bench.rows(&everything());
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row.workload.is_some()), "before a question is answered");
+}
+
+#[test]
+fn the_instances_of_a_workload_have_one_part_of_the_table() {
+    let mut bench = Bench::new(16);
+    for name in 0..20 {
+        bench.apply_as(&answered(name, &format!("{name}.random"), 3, 1), Some(pod(1, name)));
+    }
+    assert_eq!(bench.rows(&everything()).len(), 4 + 1);
+}
+
+#[test]
+fn each_timeout_and_each_repetition_counts_once() {
+    let mut bench = Bench::new(100);
+    bench.apply(&timeout(1, "a"));
+    bench.apply(&DnsExchange { retries: 3, told_retries: Some(2), ..timeout(1, "a") });
+    bench.apply(&DnsExchange { retries: 5, told_retries: Some(3), ..late(1, "a") });
+    let DnsCounts { queries, responses, timeouts, retries, .. } = bench.row("a").counts;
+    assert_eq!((queries, responses, timeouts, retries), (1, 1, 2, 5));
 }
 
 #[test]
@@ -241,17 +314,27 @@ fn exchanges() -> impl Strategy<Value = DnsExchange> {
     )
 }
 
+/// Of the cgroups 1 to 5, two at a time are instances of one pod.
+fn owner(cgroup: u64, is_known: bool) -> Option<Workload> {
+    Some(pod(cgroup / 2, cgroup)).filter(|_| is_known && cgroup != 0)
+}
+
 proptest! {
     #[test]
     fn nothing_counted_is_lost(
-        steps in vec((exchanges(), prop_oneof![9 => Just(0_u64), 1 => Just(4_000)]), 0..300),
+        steps in vec(
+            (exchanges(), prop_oneof![9 => Just(0_u64), 1 => Just(4_000)], any::<bool>()),
+            0..300,
+        ),
     ) {
         let mut bench = Bench::new(16);
-        for (exchange, idle) in steps {
+        for (exchange, idle, is_known) in steps {
             bench.second += idle;
-            bench.apply(&exchange);
+            bench.apply_as(&exchange, owner(exchange.cgroup_id, is_known));
             prop_assert_eq!(bench.sum(), bench.store.totals());
             prop_assert!(bench.store.rows.len() <= 16 + 3);
+            let unknown = Owner::Cgroup(exchange.cgroup_id);
+            prop_assert!(!(is_known && exchange.cgroup_id != 0 && bench.store.has_rows(&unknown)));
         }
         for row in bench.store.rows.values() {
             let rcodes: u64 = row.counts.rcodes.iter().map(|(_, count)| count).sum();
@@ -259,13 +342,13 @@ proptest! {
             prop_assert_eq!(row.counts.latency.count(), row.counts.responses);
             prop_assert!(row.counts.types.len() <= MAX_TYPES && row.first <= row.last);
         }
-        let named = |owner: u64| {
+        for owner in bench.store.rows.keys().map(|key| &key.owner) {
             let keys = bench.store.rows.keys();
-            keys.filter(|key| key.owner == Some(owner) && key.name.is_some()).count()
-        };
-        for owner in 0..6 {
-            prop_assert!(named(owner) <= 4);
-            prop_assert_eq!(named(owner), bench.store.owned.get(&owner).copied().unwrap_or(0));
+            let named = keys.filter(|key| key.owner == *owner && key.name.is_some()).count();
+            prop_assert!(named <= 4);
+            prop_assert_eq!(named, bench.store.owned.get(owner).copied().unwrap_or(0));
         }
+        let named = bench.store.rows.keys().filter(|key| key.name.is_some()).count();
+        prop_assert_eq!(bench.store.owned.values().sum::<usize>(), named);
     }
 }

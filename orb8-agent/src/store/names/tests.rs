@@ -17,7 +17,11 @@ fn at(second: u64) -> UnixNanos {
     UnixNanos(second * SECOND)
 }
 
-/// `POD` asks for a name, and gets `addrs`.
+fn alias(name: &str, target: &str) -> DnsAnswer {
+    DnsAnswer { name: name.into(), kind: CNAME, ttl: 30, data: DnsData::Name(target.into()) }
+}
+
+/// `POD` asks for a name, and gets `addrs` by way of two others.
 fn exchange(name: &str, addrs: &[IpAddr], ttl: u32) -> DnsExchange {
     let answer = |addr: &IpAddr| DnsAnswer {
         name: "edge.cdn.example".into(),
@@ -25,6 +29,8 @@ fn exchange(name: &str, addrs: &[IpAddr], ttl: u32) -> DnsExchange {
         ttl,
         data: DnsData::Address(*addr),
     };
+    let aliases =
+        [alias("middle.cdn.example", "edge.cdn.example"), alias(name, "middle.cdn.example")];
     DnsExchange {
         client: SocketEnd { addr: CLIENT, port: 40_000 },
         server: SocketEnd::default(),
@@ -37,12 +43,13 @@ fn exchange(name: &str, addrs: &[IpAddr], ttl: u32) -> DnsExchange {
         question: Some(DnsQuestion { name: name.into(), kind: 1, class: 1 }),
         outcome: DnsOutcome::Answered,
         response: Some(DnsResponse {
-            answers: addrs.iter().map(answer).collect(),
+            answers: aliases.into_iter().chain(addrs.iter().map(answer)).collect(),
             ..DnsResponse::default()
         }),
         asked: Some(at(1)),
         latency_ns: 1,
         retries: 0,
+        told_retries: None,
         query_bytes: 30,
     }
 }
@@ -166,6 +173,32 @@ fn only_answers_that_a_client_got_teach() {
     }
     let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
     assert_eq!(table(&exchange("a", &[SERVER.into(), v6], 30)).len(), 2);
+}
+
+#[test]
+fn addresses_of_other_names_teach_nothing() {
+    let with_answers = |change: fn(&mut Vec<DnsAnswer>)| {
+        let mut exchange = exchange("a", &[SERVER.into()], 30);
+        change(&mut exchange.response.as_mut().unwrap().answers);
+        table(&exchange)
+    };
+    assert_eq!(with_answers(|_| {}).len(), 1);
+    let others: [fn(&mut Vec<DnsAnswer>); 4] = [
+        |answers| answers[2].name = "bank.example".into(),
+        |answers| drop(answers.remove(0)),
+        // Only an alias leads on.
+        |answers| answers[0].kind = 12,
+        // A loop ends.
+        |answers| answers[0].data = DnsData::Name("a".into()),
+    ];
+    for change in others {
+        assert!(with_answers(change).is_empty());
+    }
+    let own = with_answers(|answers| {
+        answers.drain(..2);
+        answers[0].name = "a".into();
+    });
+    assert_eq!(own.len(), 1);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::time::Instant;
 use orb8_common::tcp::{RTT_BUCKETS, STATE_CLOSE};
 use orb8_proto::histogram::quantile;
 
-use super::ConnectionOwner;
 use super::totals::Added;
+use super::{ConnectionOwner, LIVE_STATES};
 use crate::event::{SocketEnd, TcpFigures, TcpKind, TcpRole, TcpSample, UnixNanos};
 use crate::identity::Workload;
 use crate::store::Label;
@@ -34,7 +34,13 @@ pub struct Connection {
     health: Arc<TcpHealth>,
     /// The last ones, while it is open: what is new in the next ones is added to the totals.
     figures: Option<Box<TcpFigures>>,
+    /// When the agent first heard of it.
+    seen: UnixNanos,
     touched: Instant,
+    /// Its close was not told, but found out: it may be told yet.
+    is_presumed_closed: bool,
+    /// Since when it has a place among the closed ones, `None` while it is open.
+    pub(super) queued: Option<Instant>,
 }
 
 /// What is known of a connection's health. Times are nanoseconds.
@@ -78,7 +84,7 @@ pub struct RttFigures {
 }
 
 impl Connection {
-    pub(super) fn new(sample: &TcpSample, now: Instant) -> Self {
+    pub(super) fn new(time: UnixNanos, sample: &TcpSample, now: Instant) -> Self {
         Self {
             local: sample.local,
             remote: sample.remote,
@@ -90,7 +96,10 @@ impl Connection {
             self_traffic: false,
             health: Arc::new(TcpHealth { retransmits: before(sample), ..TcpHealth::default() }),
             figures: None,
+            seen: time,
             touched: now,
+            is_presumed_closed: false,
+            queued: None,
         }
     }
 
@@ -123,14 +132,70 @@ impl Connection {
         self.touched
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.health.closed.is_none()
+    }
+
+    /// Whether it was open then, as far as is known.
+    pub(super) fn was_open(&self, before: UnixNanos) -> bool {
+        self.is_open() && self.seen < before
+    }
+
+    /// Takes it for closed, though nothing told so. Its figures stay, for a close that is told yet.
+    pub(super) fn presume_closed(&mut self, time: UnixNanos) {
+        let health = Arc::make_mut(&mut self.health);
+        (health.closed, health.state) = (Some(time), STATE_CLOSE);
+        self.is_presumed_closed = true;
+    }
+
+    /// Whether a sample, of the same socket or between the same ends, is of a later connection: a
+    /// socket may connect again after it failed or was disconnected.
+    pub(super) fn is_before(&self, time: UnixNanos, sample: &TcpSample) -> bool {
+        let is_live = LIVE_STATES.contains(&sample.state);
+        let opened = sample.figures.as_deref().and_then(|figures| figures.opened);
+        let Some(closed) = self.health.closed else {
+            let opens = matches!(sample.kind, TcpKind::Connect { .. } | TcpKind::Accept { .. });
+            let is_other = (self.local, self.remote) != (sample.local, sample.remote);
+            // What told of its close was lost.
+            return is_other && (opens || is_live && sample.kind == TcpKind::Progress);
+        };
+        match sample.kind {
+            TcpKind::Connect { .. } | TcpKind::Accept { .. } => true,
+            TcpKind::Fail { .. } | TcpKind::Close { .. } if self.is_presumed_closed => {
+                opened.is_some_and(|opened| opened > closed)
+            }
+            // Each closes once; but a socket may be told to once more.
+            TcpKind::Fail { .. } | TcpKind::Close { .. } => sample.old_state != STATE_CLOSE,
+            TcpKind::Progress | TcpKind::State | TcpKind::Retransmit { .. } => {
+                let began = opened.or((!self.is_presumed_closed).then_some(time));
+                is_live && began.is_some_and(|began| began > closed)
+            }
+            TcpKind::Reset { .. } | TcpKind::Drop { .. } | TcpKind::Overflow { .. } => false,
+        }
+    }
+
+    /// Whether a sample says more of its close than was presumed, or that it is open.
+    fn is_corrected_by(&self, time: UnixNanos, sample: &TcpSample) -> bool {
+        let is_live = || LIVE_STATES.contains(&sample.state) && self.health.closed < Some(time);
+        self.is_presumed_closed
+            && match sample.kind {
+                TcpKind::Fail { .. } | TcpKind::Close { .. } => true,
+                TcpKind::Progress | TcpKind::State | TcpKind::Retransmit { .. } => is_live(),
+                _ => false,
+            }
+    }
+
     /// Takes in a sample, and returns what that adds to the totals.
     pub(super) fn absorb(&mut self, time: UnixNanos, sample: &TcpSample, now: Instant) -> Added {
         self.touched = now;
+        let is_corrected = self.is_corrected_by(time, sample);
+        self.is_presumed_closed &= !is_corrected;
         if sample.cgroup_id != 0 {
             self.cgroup_id = sample.cgroup_id;
         }
         // Shared with events on their way: those keep what was known then.
         let health = Arc::make_mut(&mut self.health);
+        health.closed = health.closed.filter(|_| !is_corrected);
         let is_closed = health.closed.is_some();
         let resent_before = health.retransmits;
         health.follow(time, sample);
@@ -145,7 +210,7 @@ impl Connection {
                 self.figures = Some(figures.clone().into());
             }
         }
-        if health.closed.is_some() {
+        if health.closed.is_some() && !self.is_presumed_closed {
             self.figures = None;
         }
         added.resent = u64::from(health.retransmits - resent_before);

@@ -5,7 +5,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{Reason, ResetBy, TcpFigures};
+use crate::event::{Reason, ResetBy, SocketEnd, TcpFigures};
+
+mod life;
+mod lookup;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -22,6 +25,7 @@ fn sample(cookie: u64, kind: TcpKind) -> TcpSample {
         local: end(1, cookie as u16),
         remote: end(2, 443),
         of_packet: false,
+        local_end: None,
         cgroup_id: 5,
         cookie,
         netns: 9,
@@ -220,29 +224,6 @@ fn events_are_counted_by_kind() {
 }
 
 #[test]
-fn a_packet_is_its_connections_whichever_way_it_goes() {
-    let mut bench = Bench::new(10);
-    bench.apply(&connect(7));
-    let packet = |local, remote, netns| TcpSample {
-        local,
-        remote,
-        netns,
-        of_packet: true,
-        cookie: 0,
-        cgroup_id: 0,
-        ..sample(0, TcpKind::State)
-    };
-    let found = |sample: TcpSample| bench.table.find(&sample).map(|found| found.is_reversed);
-    let (here, there) = (end(1, 7), end(2, 443));
-    assert_eq!(found(packet(here, there, 0)), Some(false), "sent by it");
-    assert_eq!(found(packet(there, here, 9)), Some(true), "sent to it");
-    assert_eq!(found(packet(there, here, 8)), None, "another network namespace's");
-    assert_eq!(found(packet(there, end(1, 8), 0)), None);
-    let by_cookie = TcpSample { cookie: 7, ..packet(there, here, 9) };
-    assert_eq!(found(by_cookie), Some(true));
-}
-
-#[test]
 fn without_a_cookie_the_ends_tell() {
     let mut bench = Bench::new(10);
     let of = |kind| TcpSample { cookie: 0, local: end(1, 7), ..sample(0, kind) };
@@ -263,7 +244,7 @@ fn closed_connections_stay_a_minute() {
     assert_eq!(bench.table.len(), 1);
     bench.second += 1;
     bench.table.expire(bench.now());
-    assert!(bench.table.is_empty() && bench.table.by_ends.is_empty());
+    assert!(bench.table.is_empty() && bench.table.by_ends.len() == 0);
 }
 
 #[test]
@@ -351,41 +332,60 @@ enum Step {
     Connect,
     /// Round trips and segments sent again, since the last time.
     Progress(u32, u32),
-    Close(u32, u32),
+    /// The same, and whether the socket is used again.
+    Close(u32, u32, bool),
 }
 
 fn steps() -> impl Strategy<Value = (u64, Step)> {
     let step = prop_oneof![
         Just(Step::Connect),
         (0_u32..5, 0_u32..3).prop_map(|(samples, resent)| Step::Progress(samples, resent)),
-        (0_u32..5, 0_u32..3).prop_map(|(samples, resent)| Step::Close(samples, resent)),
+        (0_u32..5, 0_u32..3, any::<bool>())
+            .prop_map(|(samples, resent, again)| Step::Close(samples, resent, again)),
     ];
     (0_u64..6, step)
+}
+
+/// A connection's figures so far.
+#[derive(Clone, Copy)]
+struct Sofar {
+    cookie: u64,
+    opened: u64,
+    samples: u32,
+    resent: u32,
+}
+
+impl Sofar {
+    fn new(cookie: u64, opened: u64) -> Self {
+        Self { cookie, opened, samples: 0, resent: 0 }
+    }
+
+    fn told_by(&self, sample: TcpSample) -> TcpSample {
+        let opened = Some(UnixNanos(self.opened));
+        with_figures(sample, TcpFigures { opened, ..figures(self.samples, self.resent) })
+    }
 }
 
 proptest! {
     #[test]
     fn the_totals_are_those_of_all_closed_connections(steps in vec(steps(), 0..200)) {
         let mut bench = Bench::new(3);
-        // A connection's figures so far; a closed one is followed by one with another cookie.
-        let mut now: Vec<(u64, u32, u32)> = (1..=6).map(|cookie| (cookie, 0, 0)).collect();
+        let mut now: Vec<Sofar> = (1..=6).map(|cookie| Sofar::new(cookie, 1)).collect();
         let (mut next, mut samples_sum, mut resent_sum) = (7, 0_u64, 0_u64);
-        let close = |bench: &mut Bench, (cookie, samples, resent): (u64, u32, u32)| {
-            bench.apply(&with_figures(close(cookie), figures(samples, resent)));
-        };
         for (which, step) in steps {
             let at = &mut now[which as usize];
+            if let Step::Progress(samples, resent) | Step::Close(samples, resent, _) = step {
+                (at.samples, at.resent) = (at.samples + samples, at.resent + resent);
+            }
             match step {
-                Step::Connect => bench.apply(&connect(at.0)),
-                Step::Progress(samples, resent) => {
-                    (at.1, at.2) = (at.1 + samples, at.2 + resent);
-                    bench.apply(&progress(at.0, at.1, at.2));
-                }
-                Step::Close(samples, resent) => {
-                    (at.1, at.2) = (at.1 + samples, at.2 + resent);
-                    close(&mut bench, *at);
-                    (samples_sum, resent_sum) = (samples_sum + u64::from(at.1), resent_sum + u64::from(at.2));
-                    *at = (next, 0, 0);
+                Step::Connect => bench.apply(&connect(at.cookie)),
+                Step::Progress(..) => bench.apply(&at.told_by(sample(at.cookie, TcpKind::Progress))),
+                Step::Close(.., again) => {
+                    bench.apply(&at.told_by(close(at.cookie)));
+                    samples_sum += u64::from(at.samples);
+                    resent_sum += u64::from(at.resent);
+                    let cookie = if again { at.cookie } else { next };
+                    *at = Sofar::new(cookie, bench.second * SECOND + 1);
                     next += 1;
                 }
             }
@@ -393,8 +393,9 @@ proptest! {
             prop_assert!(bench.table.by_ends.len() <= bench.table.len());
         }
         for at in now {
-            close(&mut bench, at);
-            (samples_sum, resent_sum) = (samples_sum + u64::from(at.1), resent_sum + u64::from(at.2));
+            bench.apply(&at.told_by(close(at.cookie)));
+            (samples_sum, resent_sum) =
+                (samples_sum + u64::from(at.samples), resent_sum + u64::from(at.resent));
         }
         let totals = bench.table.totals();
         prop_assert_eq!((totals.rtt.count(), totals.resent), (samples_sum, resent_sum));

@@ -84,6 +84,32 @@ fn the_same_question_again() {
     });
 }
 
+/// Resolvers send a query again as long after the first as we wait: each has its own timeout.
+#[test]
+fn the_same_question_again_after_its_timeout() {
+    let lab = Lab::new();
+    let server = NameServer::start(&lab.pair.server, (SERVER4, 53).into());
+    in_runtime(&lab.pair.client, async || {
+        let mut agent = Agent::start(impatient(&lab)).await;
+        let mut watch = agent.watch_dns().await;
+        let socket = client(&lab.pair.client, CLIENT4, server.address);
+        let question = query(7, "never.test", A);
+        for round in 1..=3 {
+            socket.send(&question).expect("asking");
+            for side in [DnsSide::Client, DnsSide::Server] {
+                let told = watch.one("a timeout", is(7, side)).await;
+                assert_eq!((told.outcome(), told.retries), (DnsOutcome::Timeout, round - 1));
+                assert!(latency(&told) >= round * PATIENT, "{told:#?}");
+            }
+            watch.seen.clear();
+        }
+        for row in agent.dns().await.summaries {
+            assert_eq!((row.queries, row.timeouts, row.retries), (1, 3, 2), "{row:#?}");
+        }
+        agent.stop().await;
+    });
+}
+
 /// What somebody else sends in the server's name is no answer, and the true one still is.
 #[test]
 fn forged_answers() {

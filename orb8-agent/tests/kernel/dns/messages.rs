@@ -2,19 +2,21 @@
 
 use std::{
     io::Write,
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream, UdpSocket},
     time::Duration,
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
 use orb8_proto::v1::{DnsExchange, DnsOutcome, DnsSide, Protocol};
 
 use super::config;
 use crate::kernel::support::{
     Lab,
     agent::{Agent, in_runtime},
-    dns::{A, ask, client, is_client, query, read_message, receive, write_message},
+    dns::{A, ask, client, end, is_client, query, read_message, receive, write_message},
     name_server::NameServer,
     netns::{CLIENT4, CLIENT6, SERVER4, SERVER6, VERSIONS},
+    skip,
 };
 
 #[test]
@@ -43,6 +45,55 @@ fn bytes_that_are_no_message() {
             agent.stop().await;
         });
     }
+}
+
+/// Who sends them is told by the ports, whatever they say of themselves.
+#[test]
+fn bytes_that_are_no_message_to_a_server() {
+    let lab = Lab::new();
+    let server = SocketAddr::new(SERVER4, 53);
+    let _silent = lab.pair.server.run(|| UdpSocket::bind(server)).expect("the server's socket");
+    in_runtime(&lab.pair.client, async || {
+        let mut agent = Agent::start(config(&lab.cgroup)).await;
+        let mut watch = agent.watch_dns().await;
+        let socket = client(&lab.pair.client, CLIENT4, server);
+        let mut response = query(2, "never.test", A);
+        response[2] |= 0x80;
+        for bytes in [vec![0xff; 600], response] {
+            socket.send(&bytes).expect("sending");
+            for side in [DnsSide::Client, DnsSide::Server] {
+                let is = |told: &DnsExchange| told.side() == side;
+                let told = watch.one("the message", is).await;
+                assert_eq!(told.outcome(), DnsOutcome::Malformed, "{told:#?}");
+                assert_eq!(end(told.client.as_ref()), socket.local_addr().expect("an address"));
+                assert_eq!(end(told.server.as_ref()), server);
+            }
+            watch.seen.clear();
+        }
+        agent.stop().await;
+    });
+}
+
+/// Datagrams that leave as one: the first is told with its own length.
+#[test]
+fn datagrams_that_the_kernel_splits() {
+    let lab = Lab::new();
+    let server = NameServer::start(&lab.pair.server, (SERVER4, 53).into());
+    in_runtime(&lab.pair.client, async || {
+        let mut agent = Agent::start(config(&lab.cgroup)).await;
+        let mut watch = agent.watch_dns().await;
+        let socket = client(&lab.pair.client, CLIENT4, server.address);
+        let [first, second] = [1, 2].map(|id| query(id, "a.test", A));
+        let size = i32::try_from(first.len()).expect("a length");
+        if let Err(error) = setsockopt(&socket, sockopt::UdpGsoSegment, &size) {
+            return skip("segmentation of UDP", &error.to_string());
+        }
+        ask(&socket, &[&first[..], &second].concat());
+        let is = |told: &DnsExchange| told.id == 1 && told.side() == DnsSide::Client;
+        let told = watch.one("the first", is).await;
+        assert_eq!((told.outcome(), told.query_bytes), (DnsOutcome::Answered, size as u32));
+        agent.stop().await;
+    });
 }
 
 /// Larger than what is copied, larger than a frame, and as large as TCP's length allows.

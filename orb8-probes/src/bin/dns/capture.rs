@@ -1,7 +1,7 @@
 //! The closer look at a packet that may be DNS, and its way into the ring. Few packets get here, so
 //! all is read through the helper, wherever it lies.
 
-use crate::glance::is_dns;
+use crate::glance::{asks, is_dns};
 use crate::{COUNTERS, EVENTS, SOCKET_HOOK_CGROUP, SOCKET_HOOK_LEVEL};
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
@@ -70,7 +70,7 @@ pub(crate) fn capture(context: *mut __sk_buff, direction: u8, hook: Hook) -> u64
         return bump(Counter::Unread, 1);
     }
     let ports = u32::from(key.source_port.to_be()) | u32::from(key.destination_port.to_be()) << 16;
-    if !is_dns(ports) {
+    if !is_dns(ports) && (hook != Hook::Socket || !asks(skb)) {
         return 0;
     }
     let payload = if transport.protocol == protocol::TCP {
@@ -123,9 +123,12 @@ fn datagram(skb: Skb, link: Link, transport: &Transport) -> Option<Payload> {
     }
     // Datagrams that the kernel handles as one: only the first can be told.
     let segments = skb.segments();
-    if segments > 1 {
+    let length = if segments > 1 {
         bump(Counter::Unread, u64::from(segments - 1));
-    }
+        length.min(skb.segment_size())
+    } else {
+        length
+    };
     Some(Payload { start, length, present: present.min(length), sequence: 0 })
 }
 

@@ -3,7 +3,7 @@
 use crate::{PORT_COUNT, PORTS};
 use orb8_common::dns::MAX_PORTS;
 use orb8_common::packet::{Packet, is_extension, protocol};
-use orb8_probes::skb::Direct;
+use orb8_probes::skb::{Direct, Skb};
 
 const ETHERNET_LEN: u32 = 14;
 // As a little-endian machine reads them.
@@ -51,6 +51,14 @@ pub(crate) fn packet_passes_by(packet: &Direct, header: u32) -> bool {
         }
         _ => true,
     }
+}
+
+/// Whether a socket asks a server, whatever its packets say: a resolver on another port that is reached
+/// through address translation, as Docker's, has no DNS port on the wire.
+#[inline(always)]
+pub(crate) fn asks(packet: Skb) -> bool {
+    let port = u32::from(packet.connected_port());
+    is_dns(port | port << 16)
 }
 
 #[inline(always)]

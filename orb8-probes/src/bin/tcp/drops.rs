@@ -1,11 +1,14 @@
 //! Packets that the kernel dropped and says why.
 
 use crate::moments::{own, tell_empty};
-use crate::packet::{Segment, network_header};
+use crate::packet::{Segment, netns_of, network_header};
 use crate::socket::{Sock, offset};
-use crate::{DROPS, IGNORED};
-use orb8_common::tcp::{DROP_REASONS, DROPS_PER_TICK, Drops, MOMENT_DROP, MOMENT_OF_PACKET};
-use orb8_probes::kernel::{read_kernel, ticks};
+use crate::{DROPS, IGNORED, LISTENER_DROPS};
+use orb8_common::tcp::{
+    DROP_REASONS, DROPS_PER_TICK, Drops, MOMENT_DROP, MOMENT_LOCAL_IS_DESTINATION,
+    MOMENT_LOCAL_IS_SOURCE, MOMENT_OF_PACKET, STATE_LISTEN,
+};
+use orb8_probes::kernel::{atomic_add, read_kernel, ticks};
 
 /// Whether a reason is none that is told.
 #[inline(always)]
@@ -42,14 +45,51 @@ pub(crate) fn drop(skb: u64, location: u64, reason: u32, receiver: u64) {
         moment.bytes = segment.bytes;
         moment.ifindex = read_kernel(skb + offset!(skb_iif));
         moment.flags = MOMENT_OF_PACKET;
+        moment.netns = netns_of(skb);
         moment.reason = reason;
         moment.value = location;
         moment.total = weight;
         if sock.is_whole() {
             own(sock, moment);
             moment.state = sock.state();
+            moment.flags = MOMENT_OF_PACKET | local_end(sock, &segment);
         }
     });
+}
+
+/// Which end of a segment a socket is. A listener may have any address.
+#[inline(always)]
+fn local_end(sock: Sock, segment: &Segment) -> u8 {
+    let ends = sock.ends();
+    let local: [u64; 2] = zerocopy::transmute!(ends.local_addr);
+    let source: [u64; 2] = zerocopy::transmute!(segment.source_addr);
+    let is_source = (local[0] ^ source[0]) | (local[1] ^ source[1]) == 0;
+    if ends.local_port == segment.source_port && is_source {
+        MOMENT_LOCAL_IS_SOURCE
+    } else if ends.local_port == segment.destination_port {
+        MOMENT_LOCAL_IS_DESTINATION
+    } else {
+        0
+    }
+}
+
+/// Remembers a packet that a listener dropped and the kernel says why: the rest of its drops are
+/// connections that found a queue full.
+#[inline(always)]
+pub(crate) fn count_for_listener(receiver: u64) {
+    let sock = Sock(receiver);
+    if sock.is_null() || sock.state() != STATE_LISTEN || !sock.is_internet() {
+        return;
+    }
+    let cookie = sock.cookie();
+    match LISTENER_DROPS.get_ptr_mut(cookie) {
+        // SAFETY: a live map value.
+        Some(drops) => unsafe { atomic_add(drops, 1) },
+        // One that is not remembered has its drops told as if the queue was full.
+        None => {
+            let _ = LISTENER_DROPS.insert(cookie, 1_u64, 0);
+        }
+    }
 }
 
 /// Counts a drop. Returns how many the moment that tells of it stands for, 0 to send none: this CPU
@@ -62,7 +102,7 @@ fn count(drops: *mut Drops, reason: u32) -> u32 {
     // `told`; `packets` is added to atomically.
     unsafe {
         let packets = &raw mut (*drops).packets[index];
-        orb8_probes::kernel::atomic_add(packets, 1);
+        atomic_add(packets, 1);
         let now = ticks();
         if (*drops).tick != now {
             (*drops).tick = now;

@@ -2,8 +2,9 @@
 //!
 //! aya-ebpf has no macro for iterators: the section name is what makes it one.
 
-use crate::SOCKETS;
+use crate::moments::everything_is_wanted;
 use crate::socket::{Sock, cookie_of, fill, identify, offset};
+use crate::{LISTENER_DROPS, SOCKETS};
 use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, seq_file};
 use aya_ebpf::helpers::generated::{bpf_seq_write, bpf_sk_storage_get, bpf_sock_from_file};
 use core::ffi::c_void;
@@ -46,13 +47,18 @@ extern "C" fn tcp_sockets(ctx: *const StorageContext) -> i32 {
         }
         fill(sock, state, record);
         (*record).state = state;
+        if state == STATE_LISTEN
+            && let Some(others) = LISTENER_DROPS.get_ptr((*record).cookie)
+        {
+            (*record).drops = (*record).drops.saturating_sub(*others as u32);
+        }
         let moved = (*record).bytes_sent
             + (*record).bytes_received
             + u64::from((*record).rtt_samples)
             + u64::from((*record).retransmits)
             + u64::from((*record).drops)
             + (u64::from(state) << 56);
-        if moved == (*record).told {
+        if moved == (*record).told && !everything_is_wanted() {
             return 0;
         }
         (*record).time_ns = monotonic_ns();

@@ -89,6 +89,16 @@ pub(crate) fn states_are_wanted() -> bool {
     }
 }
 
+/// Whether the iterator is to hand over every socket.
+#[inline(always)]
+pub(crate) fn everything_is_wanted() -> bool {
+    match CONTROL.get_ptr(0) {
+        // SAFETY: the only entry of the array.
+        Some(control) => unsafe { (&raw const (*control).everything).read_volatile() != 0 },
+        None => false,
+    }
+}
+
 /// Softirqs interrupt programs that run in process context, so even a CPU's own counter needs an
 /// atomic addition.
 #[inline(always)]

@@ -226,13 +226,33 @@ fn bucket_of(value: u32) -> usize {
     if bits as usize > last { last } else { bits as usize }
 }
 
+/// Makes the record of a socket that closes and has none: its callbacks were asked for by an agent
+/// before this one, or by another program.
+#[inline(always)]
+fn adopt_last(ctx: &SockOpsContext) -> *mut TcpSocket {
+    let record = stored(ctx, BPF_SK_STORAGE_GET_F_CREATE);
+    if record.is_null() {
+        bump(Counter::Untracked, 1);
+        return record;
+    }
+    // SAFETY: a live map value and the program's context.
+    unsafe {
+        identify(sock_of(record), cookie_of(ctx.ops.cast()), record);
+        (*record).adopted = 1;
+    }
+    record
+}
+
 #[inline(never)]
 fn change_state(ctx: &SockOpsContext) -> u64 {
     let (old, new) = (ctx.arg(0) as u8, ctx.arg(1) as u8);
     if new != STATE_CLOSE && !states_are_wanted() {
         return 0;
     }
-    let record = stored(ctx, 0);
+    let mut record = stored(ctx, 0);
+    if record.is_null() && new == STATE_CLOSE {
+        record = adopt_last(ctx);
+    }
     if record.is_null() {
         return 0;
     }

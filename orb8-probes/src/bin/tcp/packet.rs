@@ -38,6 +38,22 @@ pub(crate) fn network_header(skb: u64) -> u64 {
     head + u64::from(header)
 }
 
+/// Inodes of namespaces begin here (`PROC_DYNAMIC_FIRST`).
+const FIRST_INODE: u32 = 0xf000_0000;
+
+/// The network namespace that a packet is in; 0 where that cannot be told: a packet in a tree has
+/// something else in place of its device.
+#[inline(always)]
+pub(crate) fn netns_of(skb: u64) -> u32 {
+    let device: u64 = read_kernel(skb + offset!(skb_dev));
+    if device == 0 {
+        return 0;
+    }
+    let net: u64 = read_kernel(device + offset!(dev_net));
+    let inode: u32 = read_kernel(net + offset!(net_inum));
+    if inode >= FIRST_INODE { inode } else { 0 }
+}
+
 impl Segment {
     #[inline(always)]
     pub(crate) fn of(skb: u64) -> Self {
@@ -62,6 +78,10 @@ impl Segment {
         };
         if transport != 0 {
             segment.read_tcp(transport);
+        }
+        // A packet that is too large for its header to say.
+        if segment.is_tcp && segment.bytes == 0 {
+            segment.bytes = read_kernel(skb + offset!(skb_len));
         }
         segment
     }
@@ -89,7 +109,8 @@ impl Segment {
         }
         self.source_addr = read_kernel(ip + 8);
         self.destination_addr = read_kernel(ip + 24);
-        self.bytes = u32::from(read_kernel::<u16>(ip + 4).swap_bytes()) + 40;
+        let payload = u32::from(read_kernel::<u16>(ip + 4).swap_bytes());
+        self.bytes = if payload == 0 { 0 } else { payload + 40 };
         ip + 40
     }
 

@@ -137,7 +137,7 @@ impl Sock {
         let has_fin = state == STATE_FIN_WAIT2
             || is_orderly && (state == STATE_CLOSING || state == STATE_LAST_ACK);
         let others = u64::from(role == ROLE_CLIENT) + u64::from(has_fin);
-        let payload = if acknowledged < others { 0 } else { acknowledged - others };
+        let payload = acknowledged.saturating_sub(others);
         if role != ROLE_UNKNOWN {
             return payload;
         }
@@ -150,9 +150,10 @@ impl Sock {
     /// Payload bytes. The kernel counts the other end's FIN as one.
     #[inline(always)]
     pub(crate) fn bytes_received(self) -> u64 {
-        let bytes: u64 = read_kernel(self.0 + offset!(bytes_received));
+        // In this order: a FIN that comes in between is in the bytes then, and not in the flags.
         let flags: u64 = read_kernel(self.0 + offset!(flags));
-        bytes - (flags >> SOCK_DONE & 1)
+        let bytes: u64 = read_kernel(self.0 + offset!(bytes_received));
+        bytes.saturating_sub(flags >> SOCK_DONE & 1)
     }
 
     /// Which `sock_ops` callbacks the socket has.

@@ -1,7 +1,7 @@
 //! Tracepoints of the kernel's TCP: what happens to any socket, followed or not.
 
 use crate::moments::{Reset, bump, own, tell, tell_empty};
-use crate::packet::Segment;
+use crate::packet::{Segment, netns_of};
 use crate::socket::{STATE_NEW_SYN_RECV, STATE_TIME_WAIT, Sock, offset};
 use aya_ebpf::bindings::BPF_SOCK_OPS_STATE_CB_FLAG;
 use orb8_common::tcp::{
@@ -110,6 +110,9 @@ pub(crate) fn reset(which: Reset, address: u64, skb: u64, reason: u32) {
         } else if skb != 0 {
             // What it answers: our end is its destination.
             let segment = Segment::of(skb);
+            if moment.netns == 0 {
+                moment.netns = netns_of(skb);
+            }
             moment.local_addr = segment.destination_addr;
             moment.remote_addr = segment.source_addr;
             moment.local_port = segment.destination_port;

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use orb8_common::packet::{TCP_ACK, TCP_SYN};
+use orb8_common::{
+    flow::DIRECTION_EGRESS,
+    packet::{TCP_ACK, TCP_SYN},
+};
 use zerocopy::IntoBytes;
 
 use super::{super::samples::*, *};
@@ -90,8 +93,16 @@ fn malformed_messages_are_told_with_what_they_have() {
     };
     assert_eq!(malformed(asking(1), &[1, 2, 3]), (0x102, 40_000));
     assert_eq!(malformed(answering(1), &[1, 2, 0x83]), (0x102, 40_000));
+    // What it says of itself is no more to be believed than the rest.
+    assert_eq!(malformed(asking(1), &[0xff; 600]), (0xffff, 40_000));
+    assert_eq!(malformed(answering(1), &[0; 3]), (0, 40_000));
+    // Between servers only it can tell.
+    let between = packet(SERVER, (3, 53), DIRECTION_EGRESS, 1);
+    assert_eq!(malformed(between, &[0xff; 600]), (0xffff, 53));
+    // A response that goes to a server.
+    assert_eq!(malformed(asking(1), &response(5, "a.example", A, &[])), (5, 40_000));
     // Too short for the bit that tells: the port does.
     assert_eq!(malformed(asking(1), &[1]), (0, 40_000));
     assert_eq!(malformed(answering(1), &[1]), (0, 40_000));
-    assert_eq!(converter.malformed(), 4);
+    assert_eq!(converter.malformed(), 8);
 }

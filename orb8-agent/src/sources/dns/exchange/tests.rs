@@ -170,6 +170,98 @@ fn a_repetition_after_the_timeout_is_one_too() {
     assert_eq!((told[0].outcome, told[0].retries), (DnsOutcome::Timeout, 0));
     assert_eq!((told[1].outcome, told[1].retries), (DnsOutcome::Answered, 1));
     assert!(told[1].response.as_ref().unwrap().late);
+    let told_retries: Vec<_> = told.iter().map(|told| told.told_retries).collect();
+    assert_eq!(told_retries, [None, Some(0)]);
+}
+
+#[test]
+fn a_repetition_after_the_timeout_waits_again() {
+    let mut place = Place::new(false);
+    place.see(asking(1000), &asked()).see(asking(2000), &asked()).wait_until(6_000).told_one();
+    place.see(asking(6_010), &asked()).wait_until(11_009);
+    assert!(place.exchanges.is_waiting() && place.told().is_empty());
+    let exchange = place.wait_until(11_010).told_one();
+    assert_eq!(exchange.outcome, DnsOutcome::Timeout);
+    assert_eq!((exchange.retries, exchange.told_retries), (2, Some(1)));
+    assert_eq!(exchange.latency_ns, 10_010 * MS);
+    // The first deadline for late answers, 36 s after the query, is not this one's.
+    let exchange = place
+        .see(asking(12_000), &asked())
+        .wait_until(16_999)
+        .see(answering(16_999), &answered())
+        .told_one();
+    assert_eq!((exchange.outcome, exchange.retries), (DnsOutcome::Answered, 3));
+    assert_eq!(exchange.told_retries, Some(2));
+    assert!(exchange.response.unwrap().late);
+    place.wait_until(50_000);
+    assert!(place.exchanges.is_empty() && !place.exchanges.is_waiting());
+}
+
+/// A Service's address, as programs know it.
+const SERVICE: (u8, u16) = (9, 53);
+
+/// The node's address, as a Service's backend is asked from.
+const NODE: (u8, u16) = (4, 61_000);
+
+#[test]
+fn a_translated_query_is_told_with_the_ends_that_its_program_knows() {
+    let mut place = Place::new(false);
+    let sent = packet(NODE, SERVER, DIRECTION_EGRESS, 6_000);
+    let received = packet(SERVICE, CLIENT, DIRECTION_INGRESS, 6_003);
+    let exchange = place.see(sent, &asked()).see(received, &answered()).told_one();
+    assert_eq!((exchange.outcome, exchange.latency_ns), (DnsOutcome::Answered, 3 * MS));
+    assert_eq!((exchange.client.port, exchange.client.addr), (CLIENT.1, [CLIENT.0; 16]));
+    assert_eq!((exchange.server.port, exchange.server.addr), (SERVICE.1, [SERVICE.0; 16]));
+    // Both repetitions are answered.
+    let told = place
+        .see(sent, &asked())
+        .see(sent, &asked())
+        .see(received, &answered())
+        .see(received, &answered())
+        .told();
+    assert_eq!((told.len(), told[0].retries), (1, 1));
+    assert!(place.exchanges.is_empty());
+}
+
+#[test]
+fn a_translated_response_is_told_with_the_ends_of_its_query() {
+    let mut place = Place::new(false);
+    // One socket, two clients with one id and question.
+    let other: (u8, u16) = (3, 40_000);
+    for client in [CLIENT, other] {
+        place.see(packet(client, SERVER, DIRECTION_INGRESS, 6_000), &asked());
+    }
+    for (client, ms) in [(other, 1), (CLIENT, 2)] {
+        let sent = packet(SERVICE, client, DIRECTION_EGRESS, 6_000 + ms);
+        let exchange = place.see(sent, &answered()).told_one();
+        assert_eq!((exchange.outcome, exchange.side), (DnsOutcome::Answered, DnsSide::Server));
+        assert_eq!(exchange.latency_ns, ms * MS);
+        assert_eq!(exchange.client.addr, [client.0; 16]);
+        assert_eq!(exchange.server.addr, [SERVER.0; 16]);
+    }
+    let stranger = packet(SERVICE, (5, 40_000), DIRECTION_EGRESS, 6_003);
+    let exchange = place.see(stranger, &answered()).told_one();
+    assert_eq!(exchange.outcome, DnsOutcome::Unasked);
+}
+
+#[test]
+fn untranslated_ends_go_before_the_socket() {
+    let mut place = Place::new(false);
+    // One query to several servers at once, from one socket.
+    for server in [SERVER, (3, 53)] {
+        place.see(packet(CLIENT, server, DIRECTION_EGRESS, 6_000), &asked());
+    }
+    for (server, ms) in [((3, 53), 1), (SERVER, 2)] {
+        let exchange = place
+            .see(packet(server, CLIENT, DIRECTION_INGRESS, 6_000 + ms), &answered())
+            .told_one();
+        assert_eq!((exchange.server.addr, exchange.latency_ns), ([server.0; 16], ms * MS));
+    }
+    assert!(place.exchanges.is_empty());
+}
+
+fn other_socket(packet: DnsPacket) -> DnsPacket {
+    DnsPacket { cookie: 10, ..packet }
 }
 
 #[test]
@@ -178,8 +270,11 @@ fn what_does_not_match_is_no_answer() {
         (answering(6_001), response(8, NAME, A, &[])),
         (answering(6_001), response(7, "www.example.org", A, &[])),
         (answering(6_001), response(7, NAME, 28, &[])),
-        (packet((3, 53), CLIENT, DIRECTION_INGRESS, 6_001), answered()),
-        (packet(SERVER, (1, 40_001), DIRECTION_INGRESS, 6_001), answered()),
+        (other_socket(packet((3, 53), CLIENT, DIRECTION_INGRESS, 6_001)), answered()),
+        (other_socket(packet(SERVER, (1, 40_001), DIRECTION_INGRESS, 6_001)), answered()),
+        (DnsPacket { cookie: 0, ..packet((3, 53), CLIENT, DIRECTION_INGRESS, 6_001) }, answered()),
+        (packet((3, 53), CLIENT, DIRECTION_INGRESS, 6_001), response(7, NAME, 28, &[])),
+        (packet((3, 53), CLIENT, DIRECTION_EGRESS, 6_001), answered()),
         (DnsPacket { protocol: protocol::TCP, ..answering(6_001) }, answered()),
     ];
     for (packet, spoofed) in others {
@@ -237,10 +332,13 @@ fn answers_to_what_was_asked_before_are_not_unasked() {
 fn an_id_that_is_used_again_is_another_query() {
     let mut place = Place::new(false);
     let other = query(7, "other.example", A);
+    // Both wait, as those for A and AAAA may.
     place.see(asking(1), &asked()).see(asking(2), &other);
-    assert_eq!((place.exchanges.len(), place.exchanges.evicted()), (1, 1));
+    assert_eq!((place.exchanges.len(), place.exchanges.evicted()), (2, 0));
     let exchange = place.see(answering(3), &response(7, "other.example", A, &[])).told_one();
     assert_eq!(exchange.latency_ns, MS);
+    let exchange = place.see(answering(4), &answered()).told_one();
+    assert_eq!((exchange.outcome, exchange.latency_ns), (DnsOutcome::Answered, 3 * MS));
     // The same again after its answer is no repetition.
     let exchange =
         place.see(asking(8), &other).see(answering(9), &response(7, "other.example", A, &[]));

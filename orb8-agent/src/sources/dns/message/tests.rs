@@ -112,6 +112,31 @@ fn answers_say_what_they_point_to() {
 }
 
 #[test]
+fn names_of_one_message_are_kept_once() {
+    let target = record(ASKED, CNAME, 1, 60, &wire("edge.example"));
+    let of_target = |last: u8| record(&wire("Edge.Example"), A, 1, 30, &[192, 0, 2, last]);
+    let message = parse(&response(5, "www.example.com", A, &[target, of_target(1), of_target(2)]));
+    let answers = message.response.unwrap().answers;
+    assert!(Arc::ptr_eq(&answers[0].name, &message.question.unwrap().name));
+    let DnsData::Name(edge) = &answers[0].data else { panic!("{answers:?}") };
+    assert!(answers[1..].iter().all(|answer| Arc::ptr_eq(&answer.name, edge)));
+}
+
+#[test]
+fn names_of_one_message_are_bounded() {
+    let wide = |first: u8| {
+        let label = [&[63, first][..], &[0xff; 62]].concat();
+        [label.repeat(3), vec![60], vec![0xff; 60], vec![0]].concat()
+    };
+    let answers: Vec<_> =
+        (0..9).map(|first| record(&wide(first), A, 1, 60, &[192, 0, 2, first])).collect();
+    let response = parse(&response(5, "www.example.com", A, &answers)).response.unwrap();
+    assert_eq!((response.answers.len(), response.answer_count), (4, 9));
+    let bytes: usize = response.answers.iter().map(|answer| answer.name.len()).sum();
+    assert!(bytes <= MAX_NAME_BYTES, "{bytes}");
+}
+
+#[test]
 fn response_codes_and_flags_are_read() {
     let coded = |flags: u16, extended: Option<u8>| {
         let mut message = response(1, "example.com", A, &[]);
