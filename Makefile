@@ -3,7 +3,7 @@ PREFIX ?= /usr/local
 BIN = $(DESTDIR)$(PREFIX)/bin
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 build: ## Build everything, optimised
 	cargo build --release --workspace --locked
 install: build ## Install orb8 and orb8-agent below PREFIX (/usr/local)
@@ -14,6 +14,10 @@ kernel-test: ## Run the kernel tests on this kernel, as root
 	cargo test --package orb8-agent --test kernel --locked
 vm-test: ## Run the kernel tests on stock kernels in VMs
 	cargo xtask vm-test
+e2e: ## Run the agent in a kind cluster of two nodes; needs Docker
+	e2e/run
+envtest: ## Run the watches against a real kube-apiserver; says how to get one
+	e2e/envtest
 fuzz: ## Fuzz every parser for a minute
 	cargo xtask fuzz --seconds 60
 bench: ## Measure what the agent costs, as root
@@ -33,4 +37,4 @@ ci: ## Run what CI runs, as root
 clean: ## Remove everything built
 	cargo clean && rm -rf orb8-probes/target fuzz/target
 
-.PHONY: help build install test kernel-test vm-test fuzz bench probes probes-check codegen fmt lint ci clean
+.PHONY: help build install test kernel-test vm-test e2e envtest fuzz bench probes probes-check codegen fmt lint ci clean

@@ -3,11 +3,13 @@
 //! ```text
 //! preflight ─▶ start ─▶ FlowObject ─▶ FlowSource ─┐
 //!                │      DnsObject ──▶ DnsSource ──┼─▶ Pipeline ─▶ api
-//!                │      TcpObject ──▶ TcpSource ──┘
-//!                └────▶ Attacher ─▶ cgroup, interfaces       StatusBoard ─▶ api
+//!                │      TcpObject ──▶ TcpSource ──┘      ▲
+//!                ├────▶ Attacher ─▶ cgroup, interfaces   │   StatusBoard ─▶ api
+//!                └────▶ Kubernetes ─▶ watches ─▶ Index ──┘
 //! ```
 //! In time: look at the machine ([`Prepared`]), bind and answer ([`Api`]), attach ([`Agent`]).
 
+mod kubernetes;
 mod start;
 
 use std::{collections::HashMap, sync::Arc};
@@ -82,6 +84,7 @@ impl Prepared {
     /// # Errors
     /// [`AgentError::MissingPrivileges`].
     pub fn new(config: &Config) -> Result<Self, AgentError> {
+        crate::ebpf::return_large_buffers();
         let preflight = Preflight::run();
         preflight.privileges()?;
         let board = StatusBoard::default();

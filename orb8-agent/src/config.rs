@@ -9,6 +9,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use orb8_k8s::client::Access;
+
 use crate::api::ApiConfig;
 use crate::event::Signal;
 use crate::pipeline::HubConfig;
@@ -60,8 +62,19 @@ pub struct Config {
     pub store: StoreConfig,
     /// What subscribers get.
     pub hub: HubConfig,
+    /// Where pods, Services and nodes are asked for.
+    pub kubernetes: KubernetesConfig,
     /// What is logged.
     pub log: LogConfig,
+}
+
+/// Where pods, Services and nodes are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesConfig {
+    /// The API server.
+    pub access: Access,
+    /// Whether the pods of other nodes are watched too.
+    pub remote_pods: bool,
 }
 
 /// What is observed.

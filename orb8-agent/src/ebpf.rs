@@ -7,6 +7,7 @@
 //! ```
 
 mod btf;
+mod cgroup;
 mod dns;
 mod features;
 mod flow;
@@ -17,6 +18,7 @@ mod tcp;
 mod ticks;
 mod tracefs;
 
+pub use cgroup::{CGROUP_RING, CgroupObject};
 pub use dns::{DnsObject, DnsOptions};
 pub use features::{Feature, Features};
 pub use flow::{Drained, DrainedPart, FlowObject, FlowOptions};
@@ -35,6 +37,9 @@ pub static DNS_OBJECT: &[u8] = aya::include_bytes_aligned!("ebpf/objects/dns.bpf
 /// The `tcp` object, built by `cargo xtask probes`.
 pub static TCP_OBJECT: &[u8] = aya::include_bytes_aligned!("ebpf/objects/tcp.bpf.o");
 
+/// The `cgroup` object, built by `cargo xtask probes`.
+pub static CGROUP_OBJECT: &[u8] = aya::include_bytes_aligned!("ebpf/objects/cgroup.bpf.o");
+
 /// Gives freed heap memory back to the system. The C library keeps it otherwise, and start-up frees
 /// far more than running needs.
 pub fn release_free_memory() {
@@ -42,6 +47,20 @@ pub fn release_free_memory() {
     // SAFETY: the call has no requirements.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Has large buffers given back to the system as soon as they are freed. The C library by itself keeps
+/// them once it has seen one freed: what 100,000 flows or a list of pods take for a moment would stay.
+pub fn return_large_buffers() {
+    #[cfg(target_env = "gnu")]
+    {
+        /// Bytes; the C library's own bound, which it raises with each buffer that is freed.
+        const LARGE: libc::c_int = 128 << 10;
+        // SAFETY: the call has no requirements.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        }
     }
 }
 

@@ -89,6 +89,9 @@ pub enum AgentError {
         /// What the system said.
         source: io::Error,
     },
+    /// The Kubernetes API was asked for and there is no access to it.
+    #[error("the Kubernetes API is not accessible; set --kubernetes to `off` to do without")]
+    Kubernetes(#[source] orb8_k8s::client::ConnectError),
     /// The API server stopped.
     #[error("the API server failed")]
     Serve(#[source] tonic::transport::Error),

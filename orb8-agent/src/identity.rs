@@ -1,20 +1,30 @@
 //! Whose traffic it is: cgroup id → cgroup path → container, pod or systemd unit.
 //!
 //! ```text
-//! cgroup id ──(handle, else tree walk)──▶ path ──(grammar)──▶ ids ──(runtime's files)──▶ names
-//!             resolver                            path                names
+//! cgroup id ──(told, handle, else tree walk)──▶ path ──(grammar)──▶ ids ──▶ names
+//!             resolver                                  path              ├ the Kubernetes API's pods
+//!                                                                         └ the runtime's files (names)
 //! ```
 //!
 //! The kernel tells the cgroup of a local socket, so the owner is exact. Names need no Kubernetes
-//! API: the container runtimes leave them on disk.
+//! API: the container runtimes leave them on disk. Where there is one, it adds labels, the
+//! controller and the node, and who is at the other end: see [`Party`].
 
+use std::sync::Arc;
+
+use orb8_k8s::object::{ContainerKind, Pod};
+
+mod changes;
 mod handle;
 mod names;
+mod party;
 mod path;
 mod resolver;
 mod tree;
 
+pub use changes::{Change, Changes};
 pub use names::Names;
+pub use party::{Address, Behind, Ends, Front, Party};
 pub use path::{PathParts, parse};
 pub use resolver::{Resolver, ResolverConfig};
 
@@ -30,18 +40,26 @@ pub struct Workload {
     pub pod: Option<String>,
     /// Pod uid as the API server prints it.
     pub pod_uid: Option<String>,
+    /// What the Kubernetes API says of the pod, once it does.
+    pub api: Option<Arc<Pod>>,
     /// Container name.
     pub container: Option<String>,
+    /// What the container is for, where the Kubernetes API says so.
+    pub container_kind: Option<ContainerKind>,
     /// Container id, in full.
     pub container_id: Option<String>,
     /// Who runs the container.
     pub runtime: Option<Runtime>,
     /// systemd unit of a process that is in no container.
     pub unit: Option<String>,
+    /// Id of its cgroup.
+    pub cgroup_id: u64,
     /// Path below the cgroup v2 root, `/` for the root itself.
     pub cgroup_path: String,
     /// A process of the cgroup, for owners that are neither container nor unit.
     pub process: Option<String>,
+    /// Whether the files of its runtime named it.
+    pub is_named_by_runtime: bool,
     /// Whether its processes share this agent's network namespace, so that an interface index of
     /// theirs means the same interface here.
     pub host_network: bool,
@@ -53,6 +71,28 @@ impl Workload {
     pub fn container_label(&self) -> Option<&str> {
         let short = || self.container_id.as_deref().map(|id| id.get(..SHORT_ID).unwrap_or(id));
         self.container.as_deref().or_else(short)
+    }
+
+    /// Whether it is a pod's, and the Kubernetes API has not told of that pod or, as its status comes
+    /// later, of that container, if there is one. A sandbox's is never told.
+    #[must_use]
+    pub const fn awaits_names(&self) -> bool {
+        let awaits_kind = self.container_id.is_some() && self.container_kind.is_none();
+        self.pod_uid.is_some() && (self.api.is_none() || awaits_kind)
+    }
+
+    /// Whether it is the root cgroup: the machine's own processes, and what the kernel itself sends in
+    /// any network.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.cgroup_path == "/"
+    }
+
+    /// Whether it is one of a pod's.
+    #[must_use]
+    pub fn is_of(&self, pod: &Pod) -> bool {
+        let uid = self.api.as_ref().map(|pod| &*pod.uid).or(self.pod_uid.as_deref());
+        uid == Some(&*pod.uid)
     }
 
     /// Returns what is the same when it is started again, as far as that can be told.

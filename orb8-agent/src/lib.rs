@@ -1,7 +1,7 @@
 //! orb8's node agent: loads the eBPF programs, attributes what they see, and serves it.
 //!
 //! ```text
-//! kernel ──▶ ebpf ──▶ sources ──batches──▶ pipeline (owner, dedup) ──▶ store ──▶ api
+//! kernel ──▶ ebpf ──▶ sources ──batches──▶ pipeline (dedup, enrich) ──▶ store ──▶ api
 //!                                                                └──▶ hub ──▶ subscribers
 //! ```
 //!
@@ -15,10 +15,12 @@ pub mod api;
 pub mod attach;
 pub mod clock;
 pub mod config;
+pub mod conntrack;
 pub mod cost;
 #[expect(unsafe_code, reason = "bpf(2), shared memory and map values")]
 pub mod ebpf;
 pub mod embedded;
+mod enrich;
 pub mod error;
 pub mod event;
 pub mod identity;

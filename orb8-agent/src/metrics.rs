@@ -4,6 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
+use orb8_k8s::watch::WatchHealth;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -12,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use crate::cost::OwnCost;
 use crate::pipeline::{Accounting, PipelineTotals, SharedPipeline, lock};
-use crate::status::{EngineStatus, SourceState, StatusBoard};
+use crate::status::{EngineStatus, SourceState, StatusBoard, watch_name};
 
 /// The content type of [`Metrics::render`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -113,8 +114,40 @@ metrics! {
         "Open event streams.";
     "orb8_agent_subscriber_lost_events_total", Value::Counter(|at| at.totals.subscriber_lost),
         "Events that slow subscribers did not get.";
+    "orb8_agent_waiting_events", Value::Gauge(|at| at.totals.waiting_events as f64),
+        "Events that wait, 10 seconds at most, for the names of pods that were just started.";
+    "orb8_agent_unnamed_events_total", Value::Counter(|at| at.totals.unnamed_events),
+        "Events that waited and went out without a name, in vain or for want of room.";
     "orb8_agent_source_up" ("source"), Value::Gauges(Snapshot::sources),
         "Whether a source runs, 1 or 0.";
+    "orb8_k8s_watch_connected" ("resource"),
+        Value::Gauges(|at| at.watches(|watch| if watch.is_connected() { 1.0 } else { 0.0 })),
+        "Whether a watch of the Kubernetes API is open, 1 or 0.";
+    "orb8_k8s_watch_reconnections_total" ("resource"),
+        Value::Counters(|at| at.watches(|watch| watch.reconnections)),
+        "Watches of the Kubernetes API that were opened again after they failed.";
+    "orb8_k8s_watch_stalls_total" ("resource"),
+        Value::Counters(|at| at.watches(|watch| watch.stalls)),
+        "Watches of the Kubernetes API that were given up for their silence.";
+    "orb8_k8s_bad_objects_total" ("resource"),
+        Value::Counters(|at| at.watches(|watch| watch.bad_objects)),
+        "Objects of the Kubernetes API that could not be understood, and were left out.";
+    "orb8_k8s_last_sync_timestamp" ("resource"),
+        Value::Gauges(|at| at.watches(|watch| watch.last_sync.unwrap_or_default() as f64)),
+        "Unix seconds of the last word from the API server, 0 before the first.";
+    "orb8_k8s_pods_tracked", Value::Gauge(|at| at.status.kubernetes.counts.pods as f64),
+        "Pods that the Kubernetes API told of and that are there now, of all nodes.";
+    "orb8_k8s_address_conflicts", Value::Gauge(|at| at.status.kubernetes.counts.conflicts as f64),
+        "Addresses that several pods have at this moment.";
+    "orb8_k8s_skipped_addresses_total",
+        Value::Counter(|at| at.status.kubernetes.counts.skipped_addresses),
+        "Addresses of Kubernetes objects that could not be read.";
+    "orb8_k8s_skipped_objects_total",
+        Value::Counter(|at| at.status.kubernetes.counts.skipped_objects),
+        "Kubernetes objects that had no name or uid, and were left out.";
+    "orb8_agent_conntrack_skipped_total", Value::Counter(|at| at.totals.conntrack_skipped),
+        "Times that connection tracking was not asked who is behind an address, since it was asked too \
+         much already.";
     "orb8_agent_cpu_seconds_total", Value::Seconds(|at| Some(at.own.cpu_ns)),
         "Processor time of the agent, user and system.";
     "orb8_agent_resident_memory_bytes", Value::Gauge(|at| at.own.rss_bytes as f64),
@@ -138,6 +171,11 @@ struct Snapshot {
 impl Snapshot {
     fn rings<T>(&self, value: impl Fn(&crate::status::RingStatus) -> T) -> Vec<(&'static str, T)> {
         self.status.rings.iter().map(|ring| (ring.probe, value(ring))).collect()
+    }
+
+    fn watches<T>(&self, value: impl Fn(&WatchHealth) -> T) -> Vec<(&'static str, T)> {
+        let watches = &self.status.kubernetes.watches;
+        watches.iter().map(|watch| (watch_name(watch), value(watch))).collect()
     }
 
     fn sources(&self) -> Vec<(&'static str, f64)> {

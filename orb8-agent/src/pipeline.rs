@@ -1,9 +1,9 @@
 //! From events to what is held and to subscribers.
 //!
 //! ```text
-//! source ──batch──▶ ingest ─┬ flow ▶ dedup ▶ owner ▶ name ▶ store ─┐
-//!                           ├ dns ──────────▶ owner ▶ names, sums ─┼▶ hub of the signal ▶ subscribers
-//!                           └ tcp ──────────▶ owner ▶ connections ─┘
+//! source ──batch──▶ ingest ─┬ flow ▶ dedup ▶ ends ▶ name ▶ store ─┐
+//!                           ├ dns ──────────▶ ends ▶ names, sums ─┼▶ hub of the signal ▶ subscribers
+//!                           └ tcp ──────────▶ ends ▶ connections ─┘
 //!        ──────────▶ end_of_cycle: what waited, what ended
 //! ```
 //! All of it is synchronous, under one lock, and allocates nothing per event but the hubs' batches.
@@ -15,21 +15,30 @@ use std::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
+use crate::conntrack::Translations;
+use crate::enrich::Enricher;
 use crate::event::{Event, Loss, Payload, Signal, UnixNanos};
 use crate::identity::{Resolver, ResolverConfig};
 use crate::store::dns::DnsStore;
 use crate::store::tcp::ConnectionTable;
 use crate::store::{FlowStore, NameTable, Totals};
 use dedup::Dedup;
+use orb8_k8s::index::Index;
 use self_traffic::{SelfTraffic, own_cgroup_id};
+use sockets::Arriving;
+use unnamed::Unnamed;
 
 mod accounting;
 mod dedup;
 mod dns;
 mod flow;
 mod hub;
+mod listening;
+mod pods;
 mod self_traffic;
+mod sockets;
 mod tcp;
+mod unnamed;
 
 pub use accounting::{Accounting, Count};
 pub use dns::{DnsEvent, DnsView};
@@ -37,6 +46,7 @@ pub use flow::{FlowEvent, FlowStep};
 pub use hub::{
     Batch, Happened, Hub, HubConfig, Lost, Reader, Received, StreamItem, Subscription, Weight,
 };
+pub use pods::{KnownContainer, KnownPod, PodPage, PodQuery, PodSurvey, PodView};
 pub use self_traffic::LocalAddresses;
 pub use tcp::{TcpEvent, TcpView};
 
@@ -51,14 +61,16 @@ pub fn lock(pipeline: &SharedPipeline) -> MutexGuard<'_, Pipeline> {
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Pipeline {
-    identity: Resolver,
+    enrich: Enricher,
     self_traffic: SelfTraffic,
     dedup: Dedup,
     store: FlowStore,
+    arriving: Arriving,
     names: NameTable,
     dns: DnsStore,
     connections: ConnectionTable,
     hubs: Hubs,
+    unnamed: UnnamedEvents,
     clock: Clock,
     /// Inode of this process's network namespace.
     own_netns: Option<u32>,
@@ -73,6 +85,14 @@ struct Hubs {
     flow: Hub<FlowEvent>,
     dns: Hub<DnsEvent>,
     tcp: Hub<TcpEvent>,
+}
+
+/// Of each signal, the events whose owner is about to become known.
+#[derive(Debug, Default)]
+struct UnnamedEvents {
+    flow: Unnamed<FlowEvent>,
+    dns: Unnamed<DnsEvent>,
+    tcp: Unnamed<TcpEvent>,
 }
 
 /// What went through a pipeline since start, and what is in it.
@@ -98,10 +118,16 @@ pub struct PipelineTotals {
     pub names: u64,
     /// Names that were forgotten early for want of room.
     pub evicted_names: u64,
+    /// Times that connection tracking was not asked, since it was asked too much already.
+    pub conntrack_skipped: u64,
     /// TCP connections known.
     pub connections: u64,
     /// TCP connections for which there was no room.
     pub untracked: u64,
+    /// Events that wait for the names of who is at their ends.
+    pub waiting_events: u64,
+    /// Events that went out without a name for which they had waited.
+    pub unnamed_events: u64,
     /// Subscribers, of all signals.
     pub subscribers: u64,
     /// Events that subscribers did not get.
@@ -113,13 +139,14 @@ impl Pipeline {
     #[must_use]
     pub fn new(config: &Config, addresses: LocalAddresses) -> Self {
         let files = ResolverConfig::new(config.cgroup_root.clone());
-        let mount = Environment::of_machine().cgroup_mount.or(config.cgroup_root.clone());
+        let mount = Environment::of_machine().own_cgroup_mount.or(config.cgroup_root.clone());
         let own_cgroup = mount.as_deref().and_then(|mount: &Path| own_cgroup_id(mount));
         Self {
-            identity: Resolver::new(files),
+            enrich: Enricher::new(Resolver::new(files), addresses.clone(), &config.node_name),
             self_traffic: SelfTraffic::new(addresses, own_cgroup),
             dedup: Dedup::new(config.store.max_flows as usize),
             store: FlowStore::new(config.store, Instant::now()),
+            arriving: Arriving::default(),
             names: NameTable::default(),
             dns: DnsStore::default(),
             connections: ConnectionTable::new(config.store.max_flows as usize),
@@ -128,6 +155,7 @@ impl Pipeline {
                 dns: Hub::new(config.hub),
                 tcp: Hub::new(config.hub),
             },
+            unnamed: UnnamedEvents::default(),
             clock: Clock::system(),
             own_netns: own_netns(),
             events: 0,
@@ -152,6 +180,32 @@ impl Pipeline {
         self.self_traffic.set_ports(ports);
     }
 
+    /// Asks the Kubernetes API's index who is at the ends, from now on.
+    pub fn set_kubernetes(&mut self, index: Index) {
+        self.enrich.set_kubernetes(index);
+    }
+
+    /// Tells whether the Kubernetes API will soon tell of this node's pods that are new: if not, they
+    /// are not waited for.
+    pub fn set_pods_are_told(&mut self, are_told: bool) {
+        self.enrich.identity().set_pods_are_told(are_told);
+    }
+
+    /// Notes that the Kubernetes API's objects were all listed.
+    pub const fn renew_kubernetes(&mut self) {
+        self.enrich.renew();
+    }
+
+    /// Asks connection tracking what is behind Services' addresses, from now on.
+    pub fn set_translations(&mut self, translations: Translations) {
+        self.enrich.set_translations(translations);
+    }
+
+    /// Returns the owners by cgroup, to tell it of cgroups that come and go.
+    pub fn identity(&mut self) -> &mut Resolver {
+        self.enrich.identity()
+    }
+
     /// Takes in events, and leaves the batch empty.
     pub fn ingest(&mut self, batch: &mut Vec<Event>) {
         self.ingest_at(batch, Instant::now());
@@ -167,6 +221,7 @@ impl Pipeline {
         if !self.names.is_empty() {
             self.names.expire(self.clock.now());
         }
+        self.tell_named(now);
         self.hubs.publish();
     }
 
@@ -202,12 +257,15 @@ impl Pipeline {
             waiting: self.waiting,
             evicted: self.store.evicted(),
             flows: self.store.len() as u64,
-            workloads: self.identity.workloads() as u64,
-            pods: self.identity.pods() as u64,
+            workloads: self.enrich.owners().workloads() as u64,
+            pods: self.enrich.owners().pods() as u64,
             names: self.names.len() as u64,
             evicted_names: self.names.evicted(),
+            conntrack_skipped: self.enrich.translations().map_or(0, Translations::skipped),
             connections: self.connections.len() as u64,
             untracked: self.connections.totals().untracked,
+            waiting_events: self.unnamed.len() as u64,
+            unnamed_events: self.unnamed.gave_up(),
             subscribers: self.hubs.subscribers() as u64,
             subscriber_lost: self.hubs.lost(),
         }
@@ -216,10 +274,19 @@ impl Pipeline {
     /// Says why owners are unknown, where something is wrong.
     #[must_use]
     pub fn identity_problem(&self) -> Option<&str> {
-        self.identity.problem()
+        self.enrich.owners().problem()
+    }
+
+    /// Says why nobody is known behind translated addresses, where that is so.
+    #[must_use]
+    pub fn translation_problem(&self) -> Option<&str> {
+        self.enrich.translations()?.problem()
     }
 
     fn ingest_at(&mut self, batch: &mut Vec<Event>, now: Instant) {
+        self.tell_named(now);
+        self.note_listeners(batch, now);
+        self.arriving.read(batch);
         for Event { time, subject: _, payload } in batch.drain(..) {
             self.events += 1;
             match payload {
@@ -230,6 +297,29 @@ impl Pipeline {
             }
         }
         self.hubs.publish();
+    }
+}
+
+impl Pipeline {
+    /// Sends the events whose owners became known, or will not in time.
+    fn tell_named(&mut self, now: Instant) {
+        let Self { unnamed, hubs, enrich, .. } = self;
+        let UnnamedEvents { flow, dns, tcp } = unnamed;
+        flow.send_ready(&mut hubs.flow, enrich, now);
+        dns.send_ready(&mut hubs.dns, enrich, now);
+        tcp.send_ready(&mut hubs.tcp, enrich, now);
+    }
+}
+
+impl UnnamedEvents {
+    fn len(&self) -> usize {
+        let Self { flow, dns, tcp } = self;
+        flow.len() + dns.len() + tcp.len()
+    }
+
+    const fn gave_up(&self) -> u64 {
+        let Self { flow, dns, tcp } = self;
+        flow.gave_up() + dns.gave_up() + tcp.gave_up()
     }
 }
 

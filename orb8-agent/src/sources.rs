@@ -1,5 +1,6 @@
-//! Where events come from: one module per signal.
+//! Where events come from: one module per signal, and `cgroup`, which tells whose they are.
 
+pub mod cgroup;
 pub mod dns;
 pub mod flow;
 pub mod tcp;

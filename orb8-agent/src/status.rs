@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use orb8_k8s::index::{Counts, Source};
+use orb8_k8s::watch::WatchHealth;
 use tokio::sync::watch;
 
 use crate::event::Signal;
@@ -76,6 +78,56 @@ pub struct EngineStatus {
     pub dns: DnsCounters,
     /// What the `tcp` programs and source counted.
     pub tcp: TcpCounters,
+    /// What the agent has of the Kubernetes API.
+    pub kubernetes: KubernetesStatus,
+}
+
+/// What the agent has of the Kubernetes API.
+#[derive(Clone, Debug, Default)]
+pub struct KubernetesStatus {
+    /// Whether it is used.
+    pub state: KubernetesState,
+    /// Where the access comes from.
+    pub access: String,
+    /// URL of the server.
+    pub server: String,
+    /// Why it is off, or what is wrong, and what to do.
+    pub reason: Option<String>,
+    /// One row per watch.
+    pub watches: Vec<WatchHealth>,
+    /// What is known.
+    pub counts: Counts,
+}
+
+impl KubernetesStatus {
+    /// It is not used.
+    #[must_use]
+    pub fn off(reason: String) -> Self {
+        Self { reason: Some(reason), ..Self::default() }
+    }
+}
+
+/// Returns the name of a watch: what it watches, and of pods whose.
+#[must_use]
+pub fn watch_name(watch: &WatchHealth) -> &'static str {
+    match watch.source {
+        Source::RemotePods => "remote-pods",
+        _ => watch.resource.plural,
+    }
+}
+
+/// Whether the Kubernetes API is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KubernetesState {
+    /// No: names come from this node alone.
+    #[default]
+    Off,
+    /// Not all of it was listed yet.
+    Syncing,
+    /// All watches are open.
+    Connected,
+    /// One is down: what was known stays known.
+    Disconnected,
 }
 
 /// One value for each signal, in the order of [`Signal::ALL`].

@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
-use orb8_common::flow::FlowKey;
+use orb8_common::flow::{DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey};
 use zerocopy::IntoBytes;
 
-use crate::event::{FlowSample, SampleKind, UnixNanos};
+use crate::event::{FlowSample, SampleKind, SocketEnd, UnixNanos};
 use crate::identity::Workload;
-use flow::reverse;
+use flow::{five_tuple, reverse};
 use slab::{Slab, Slot, State};
+use sockets::SocketIndex;
 
 pub mod dns;
 mod fields;
@@ -28,11 +29,12 @@ mod histogram;
 mod names;
 mod query;
 mod slab;
+mod sockets;
 pub mod tcp;
 
 pub(crate) use fields::owner_fields;
 pub use fields::{FlowView, InterfaceNames, direction_of, ip_of, protocol_of, state_of};
-pub use flow::{Added, EndReason, Flow, Totals, local_end};
+pub use flow::{Added, EndReason, Flow, Looked, Totals, local_end};
 pub use histogram::Histogram;
 pub use names::{Label, NameTable};
 pub use query::{FlowRow, Page, Query, SortKey};
@@ -106,6 +108,7 @@ pub struct FlowStore {
     index: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
     slab: Slab,
+    sockets: SocketIndex,
     ended: Vec<Ended>,
     started: Instant,
     cycle: u32,
@@ -126,6 +129,7 @@ impl FlowStore {
             index: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
             slab: Slab::default(),
+            sockets: SocketIndex::default(),
             ended: Vec::new(),
             started: now,
             cycle: 1,
@@ -245,6 +249,7 @@ impl FlowStore {
         let hash = self.hash(&sample.key);
         let Self { index, slab, hasher, .. } = self;
         index.insert_unique(hash, at, |at| hash_with(hasher, &slab[*at].flow.key));
+        self.sockets.insert(slab, at);
         at
     }
 
@@ -353,6 +358,7 @@ impl FlowStore {
         if let Ok(entry) = self.index.find_entry(hash, |other| *other == at) {
             entry.remove();
         }
+        self.sockets.remove(&mut self.slab, at);
         self.slab.remove(at)
     }
 
@@ -366,6 +372,35 @@ impl FlowStore {
         let added = std::mem::take(&mut flow.untold);
         let row = self.row(flow);
         self.ended.push(Ended { row, reason, added });
+    }
+
+    /// Returns a flow, to tell who is at its ends.
+    pub fn get_mut(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        let at = self.find(key)?;
+        Some(&mut self.slab[at].flow)
+    }
+
+    /// Looks again for the names of who is at the ends, by cgroup.
+    pub fn find_names(&mut self, mut find: impl FnMut(&Workload) -> Option<Arc<Workload>>) {
+        for flow in self.slab.flows_mut() {
+            flow.ends.source.rename(&mut find);
+            flow.ends.destination.rename(&mut find);
+        }
+    }
+
+    /// Visits the cgroup of each local socket that is at `end` and talks to `other`.
+    pub fn visit_sockets(
+        &self,
+        protocol: u8,
+        end: SocketEnd,
+        other: SocketEnd,
+        mut visit: impl FnMut(u64),
+    ) {
+        let sent = five_tuple(protocol, end, other);
+        let received = five_tuple(protocol, other, end);
+        for (key, direction) in [(sent, DIRECTION_EGRESS), (received, DIRECTION_INGRESS)] {
+            self.sockets.visit(&self.slab, &FlowKey { direction, ..key }, &mut visit);
+        }
     }
 
     fn find(&self, key: &FlowKey) -> Option<u32> {

@@ -15,9 +15,12 @@
 
 mod kernel {
     mod accounting;
+    mod cgroups;
+    mod conntrack;
     mod devices;
     mod dns;
     mod flows;
+    mod identity;
     mod interfaces;
     mod lifecycle;
     mod moments;

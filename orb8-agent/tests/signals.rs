@@ -21,21 +21,21 @@ struct PerSignal {
 }
 
 const FOLDERS: [PerSignal; 5] = [
-    PerSignal { folder: "orb8-common/src", ending: ".rs", others: &["lib", "packet"] },
+    PerSignal { folder: "orb8-common/src", ending: ".rs", others: &["cgroup", "lib", "packet"] },
     PerSignal {
         folder: "orb8-probes/src/bin",
         ending: ".rs",
-        // For measurements: no agent loads it.
-        others: &["bench"],
+        // Whose the signals' events are; and for measurements, which no agent loads.
+        others: &["bench", "cgroup"],
     },
     PerSignal {
         folder: "orb8-proto/proto/orb8/v1",
         ending: ".proto",
         // The service, and what several signals share.
-        others: &["agent", "endpoint", "filter", "histogram", "lost"],
+        others: &["agent", "endpoint", "filter", "histogram", "lost", "pod"],
     },
-    PerSignal { folder: "orb8-agent/src/sources", ending: ".rs", others: &[] },
-    PerSignal { folder: "orb8-agent/src/ebpf/objects", ending: ".bpf.o", others: &[] },
+    PerSignal { folder: "orb8-agent/src/sources", ending: ".rs", others: &["cgroup"] },
+    PerSignal { folder: "orb8-agent/src/ebpf/objects", ending: ".bpf.o", others: &["cgroup"] },
 ];
 
 fn root() -> PathBuf {

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod list;
 mod trace;
 
-pub(crate) use list::{DnsTopArgs, FlowsArgs, ListArgs, TcpTopArgs};
+pub(crate) use list::{DnsTopArgs, FlowsArgs, ListArgs, PodsArgs, TcpTopArgs};
 pub(crate) use trace::{DnsArgs, NetworkArgs, StreamArgs, TcpArgs};
 
 /// The whole command line.
@@ -37,10 +37,11 @@ Examples:
   orb8 trace network -n ml --not --port dns      a namespace, without its DNS
   orb8 trace dns --name '*.svc' --slow 50ms      who waits for the cluster's DNS, and how long
   orb8 trace tcp --events fail,retransmit,reset  what goes wrong with connections, and why
+  orb8 flows -l app=web --to-service shop/db     what pods with a label send to a Service
   orb8 --agent node-1:9090 status                another machine's agent
 
 Without --agent, orb8 asks the agent at /run/orb8/agent.sock, else at 127.0.0.1:9090; where neither
-answers, `trace`, `flows` and `top` run the engine themselves, which needs root or capabilities.";
+answers, `trace`, `flows`, `top` and `pods` run the engine themselves, which needs root or capabilities.";
 
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
@@ -141,6 +142,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TcpCommand,
     },
+    /// List the pods that the agent knows, and how it knows them
+    Pods(PodsArgs),
     /// Follow events as they happen
     Trace {
         /// What to follow.

@@ -30,6 +30,7 @@ pub(crate) async fn run(cli: Cli, console: &mut Console) -> Result<Exit, CliErro
         Command::Flows(args) => list::run(&global, &args, console).await,
         Command::Dns { command: DnsCommand::Top(args) } => list::run(&global, &args, console).await,
         Command::Tcp { command: TcpCommand::Top(args) } => list::run(&global, &args, console).await,
+        Command::Pods(args) => list::run(&global, &args, console).await,
         Command::Trace { signal } => match signal {
             Signal::Network(args) => trace::run(&global, &args, console).await,
             Signal::Dns(args) => trace::run(&global, &args, console).await,

@@ -24,7 +24,7 @@ mod kinds;
 
 use self::flags::{Draft, Flag, Kind};
 pub(crate) use self::kinds::{
-    Connections, DnsExchanges, DnsSummaries, FilterKind, Flows, TcpEvents,
+    Connections, DnsExchanges, DnsSummaries, FilterKind, Flows, Pods, TcpEvents,
 };
 
 /// What is wanted and what is not.
@@ -54,7 +54,9 @@ impl<K: FilterKind> Args for FilterArgs<K> {
             .conflicts_with("namespace")
             .help_heading(K::HEADING)
             .help("Every namespace, and what is in none; the default");
-        flags::<K>().map(|flag| flag.arg::<K>()).fold(command, Command::arg).arg(all).arg(not)
+        let lacks = K::LACKS.iter().copied().flatten().map(|flag| flag.refused::<K>());
+        let has = flags::<K>().map(|flag| flag.arg::<K>());
+        has.chain(lacks).fold(command, Command::arg).arg(all).arg(not)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -133,12 +135,26 @@ impl Flag {
         match self.kind {
             Kind::Version(_) => arg.num_args(0).default_missing_value("true"),
             Kind::Text(_) | Kind::Port(_) => judged::<K>(self, arg).value_delimiter(','),
-            Kind::Latency(_) => judged::<K>(self, arg),
+            Kind::Whole(_) | Kind::Latency(_) => judged::<K>(self, arg),
             Kind::Word { choices, .. } => {
                 let parser = clap::builder::PossibleValuesParser::new(choices());
                 let arg = arg.value_name(self.value).value_delimiter(',');
                 arg.ignore_case(true).value_parser(parser)
             }
+        }
+    }
+
+    /// Makes an argument that says why it is none: a guess at what was meant instead would mislead.
+    fn refused<K: FilterKind>(&'static self) -> Arg {
+        let arg = Arg::new(self.name).long(self.name).aliases(self.aliases).hide(true);
+        let arg = arg.action(ArgAction::Append);
+        let arg = match self.short {
+            Some(short) => arg.short(short),
+            None => arg,
+        };
+        match self.kind {
+            Kind::Version(_) => judged::<K>(self, arg.num_args(0).default_missing_value("true")),
+            _ => judged::<K>(self, arg),
         }
     }
 
@@ -167,7 +183,7 @@ impl Flag {
 
     fn add(&self, text: &str, draft: &mut Draft) -> Result<(), String> {
         match self.kind {
-            Kind::Text(field) => field(draft).push(text.to_owned()),
+            Kind::Text(field) | Kind::Whole(field) => field(draft).push(text.to_owned()),
             Kind::Port(field) => field(draft).extend(port_numbers(text)?),
             Kind::Word { numbers, field, .. } => field(draft).extend(numbers(text)?),
             Kind::Latency(field) => {

@@ -1,5 +1,5 @@
-//! orb8's command line: `status`, `flows`, `dns top`, `tcp top`, `trace network|dns|tcp`, `diagnose`,
-//! `completions`, `version`.
+//! orb8's command line: `status`, `flows`, `dns top`, `tcp top`, `pods`, `trace network|dns|tcp`,
+//! `diagnose`, `completions`, `version`.
 //!
 //! ```text
 //! args ──▶ commands ──▶ connection ──▶ an agent (--agent, the local socket, the local port)

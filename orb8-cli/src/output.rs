@@ -15,9 +15,10 @@
 //! | `tcp` | `trace tcp` | something that happened to a connection, listener or packet |
 //! | `tcp_connection` | `tcp top` | a connection |
 //! | `tcp_totals` | `tcp top` | all TCP since the agent started; the last object |
+//! | `pod` | `pods` | a pod that the agent knows |
 //! | `lost` | `flows`, `trace` | something is in no flow, or reached nobody |
 //! | `status` | `status` | the agent's state, fields as in `GetStatusResponse` |
-//! | `diagnosis` | `diagnose` | checks, sources and attachment |
+//! | `diagnosis` | `diagnose` | checks, sources, attachment and Kubernetes |
 //! | `version` | `version` | `version` |
 //!
 //! Names are `snake_case`, numbers are numbers, addresses are strings, enums are lower-case words,
@@ -28,7 +29,7 @@
 //!
 //! | field | type | |
 //! |---|---|---|
-//! | `source`, `destination` | object | `ip`; `port` where the protocol has ports; `workload` where the owner is known; `dns` where a DNS answer led there |
+//! | `source`, `destination` | object | an end: its fields are below |
 //! | `protocol` | word | `tcp`, `udp`, `icmp`, `icmpv6`, `sctp`, `other` |
 //! | `ip_protocol` | number | as in the IP header |
 //! | `direction` | word | `ingress` or `egress` |
@@ -46,16 +47,30 @@
 //! | `tcp` | object | health of the connection, see below |
 //! | `node_name` | string | |
 //!
+//! An end has `ip`, and `port` where the protocol has ports, as the packets have them. Where it is
+//! known:
+//!
+//! | field | |
+//! |---|---|
+//! | `workload` | who is there; of a Service's or masqueraded address, who is behind it |
+//! | `service` | whose address it is: `namespace`, `name`, `port`, `port_name`, `kind` (`cluster-ip`, `external`, `node-port`, `endpoint`) |
+//! | `translated` | the `ip` and `port` that connection tracking puts in place |
+//! | `node` | name of the node whose address it is |
+//! | `dns` | the name that led there: `name`, `learned` (time), `ttl_seconds` |
+//! | `found` | how it is known who is there: `cgroup`, `pod-ip`, `service`, `node`, `dns` |
+//!
 //! A workload has `namespace`, `pod`, `pod_uid`, `container`, `container_id`, `unit`, `process`,
-//! `cgroup_path` (strings), `runtime` (`containerd`, `crio`, `docker`, `podman`) and `attribution`
-//! (`cgroup`).
+//! `cgroup_path`, `node_name` (strings), `container_kind` (`main`, `init`, `sidecar`, `ephemeral`),
+//! `controller` (`kind` and `name`), `labels` (an object, by key), `host_network`, `runtime`
+//! (`containerd`, `crio`, `docker`, `podman`) and `attribution`: `cgroup` where its socket's cgroup told
+//! it, `pod-ip` where the address did that the pod had at that time.
 //!
 //! An event has `time`, `node_name`, `flow`, `delta_bytes`, `delta_packets` (what it adds), and
 //! `end_reason` (`fin`, `rst`, `idle`, `evicted`) where it is an end. A loss has `source`
 //! (`kernel`, `ring`, `subscriber`), `events`, `packets`, `bytes`, and in a stream `time` and
 //! `node_name`.
 //!
-//! `dns` of an end has `name`, `learned` (time) and `ttl_seconds`. Health has `state` (as `ss` names
+//! Health has `state` (as `ss` names
 //! it), `role` (`client`, `server`), `handshake_ns`, `rtt_ns` (smoothed), `rtt_min_ns`, `rtt_mean_ns`,
 //! `rtt_p99_ns`, `rtt_max_ns`, `rtt_samples`, `retransmits`, `bytes_sent`, `bytes_received`, `opened` and
 //! `closed` (times).
@@ -86,6 +101,10 @@
 //! distribution such as `latency` has `count`, `sum_ns`, `mean_ns`, `min_ns`, `p50_ns`, `p90_ns`,
 //! `p99_ns`, `max_ns`, and `counts` and `shift`: `counts[i]` values are below 2^(i + shift).
 //!
+//! A pod has `namespace`, `name`, `uid`, `node_name`, `local` (of the agent's node), `phase` (`pending`,
+//! `running`, `ended`), `controller`, `labels`, `host_network`, `ips` (its own), `known_by` (`api`,
+//! `cgroup`, `runtime`), and `containers`: `name`, `id`, `kind`, `runtime`, `cgroup_id`, `cgroup_path`.
+//!
 //! A TCP event has `event` (`connect`, `accept`, `fail`, `close`, `retransmit`, `reset`, `drop`,
 //! `overflow`, `state`), `source` (who opened the connection or sent the packet), `destination`,
 //! `local_end`, `role`, `state`, `old_state`, `health`, and what its kind has to tell: `errno` and
@@ -101,6 +120,7 @@ mod end;
 pub(crate) mod flow;
 mod histogram;
 pub(crate) mod lost;
+pub(crate) mod pod;
 pub(crate) mod report;
 pub(crate) mod status;
 pub(crate) mod style;

@@ -28,6 +28,11 @@ const SETTINGS: &[Setting] = &[
     settings::SUBSCRIBER_BUFFER,
     settings::DNS_PORTS,
     settings::DNS_TIMEOUT,
+    settings::NODE_NAME,
+    settings::KUBERNETES,
+    settings::KUBECONFIG,
+    settings::KUBE_CONTEXT,
+    settings::REMOTE_PODS,
 ];
 
 /// Nobody but this process asks the engine.
@@ -45,7 +50,9 @@ impl EngineArgs {
     /// Puts the flags over the environment over the defaults. The agent's file is the agent's.
     fn config(&self) -> Result<Config, ConfigErrors> {
         let process = Environment::of_process();
-        let ours = |name: &str| SETTINGS.iter().any(|setting| setting.env == name);
+        let ours = |name: &str| {
+            SETTINGS.iter().any(|setting| setting.env == name || setting.fallback_env == Some(name))
+        };
         let mut variables = process.variables;
         variables.retain(|name, _| ours(name));
         let environment = Environment { variables, ..Environment::of_machine() };

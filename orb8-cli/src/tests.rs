@@ -16,6 +16,7 @@ mod agent;
 mod causes;
 mod commands;
 mod help;
+mod kubernetes;
 mod readme;
 mod samples;
 mod signals;

@@ -12,6 +12,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod cgroup;
 pub mod dns;
 pub mod flow;
 pub mod packet;

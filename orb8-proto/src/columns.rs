@@ -9,7 +9,9 @@ use jiff::tz::TimeZone;
 
 mod cells;
 pub mod dns;
+mod ends;
 pub mod flow;
+pub mod pod;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
@@ -111,7 +113,7 @@ pub enum Tone {
 pub struct Format {
     /// Print ports as numbers, even those with a name.
     pub numeric: bool,
-    /// Print the name by which an address was found instead of the address.
+    /// Print the name of who is at an end, or by which its address was found, instead of the address.
     pub names: bool,
     /// Where the clock hangs.
     pub time_zone: TimeZone,

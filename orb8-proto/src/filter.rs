@@ -6,9 +6,10 @@
 //! field(flow)  = any of its values matches              (OR inside a field)
 //! ```
 //!
-//! A name matches exactly, or as a prefix with a trailing `*`. Compiling reports a value that cannot
-//! match anything; matching allocates nothing. [`DnsMatcher`] and [`TcpMatcher`] do the same for
-//! their signals: each of their filters has a flow filter inside.
+//! A name matches exactly, or as a prefix with a trailing `*`; the beginning of a container's id does
+//! from 12 digits on. Compiling reports a value that cannot match anything; matching allocates nothing. [`DnsMatcher`] and [`TcpMatcher`] do the same for
+//! their signals: each of their filters has a flow filter inside. [`PodMatcher`] takes those of its
+//! fields that say who.
 
 use std::net::IpAddr;
 
@@ -16,14 +17,21 @@ use self::rule::Rule;
 use crate::v1::{Direction, FlowFilter, Protocol};
 
 pub use self::dns::{DnsFields, DnsMatcher};
+pub use self::pod::{PodFields, PodMatcher};
+pub use self::selector::SelectorProblem;
 pub use self::tcp::{TcpFields, TcpMatcher};
 
 mod dns;
 mod glob;
+mod name;
+mod owner;
+mod pod;
 mod rule;
+mod selector;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod workload;
 
 /// One end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +62,7 @@ pub trait FlowFields {
     fn ip(&self, end: End) -> Option<IpAddr>;
     /// Returns the port, `None` for a protocol without.
     fn port(&self, end: End) -> Option<u16>;
-    /// Returns the Kubernetes namespace of the owner.
+    /// Returns the Kubernetes namespace of the owner, or else of the Service.
     fn namespace(&self, end: End) -> Option<&str>;
     /// Returns the pod's name.
     fn pod(&self, end: End) -> Option<&str>;
@@ -64,6 +72,17 @@ pub trait FlowFields {
     fn container_id(&self, end: End) -> Option<&str>;
     /// Returns the systemd unit.
     fn unit(&self, end: End) -> Option<&str>;
+    /// Whether the end is a pod whose labels are known, be it that it has none: what a selector that
+    /// asks for the absence of a label may match.
+    fn has_labels(&self, end: End) -> bool;
+    /// Returns the pod's value of a label.
+    fn label(&self, end: End, key: &str) -> Option<&str>;
+    /// Returns kind and name of the pod's controller.
+    fn controller(&self, end: End) -> Option<(&str, &str)>;
+    /// Returns namespace and name of the Service whose address it is.
+    fn service(&self, end: End) -> Option<(&str, &str)>;
+    /// Returns the node that the pod runs on, or whose address it is.
+    fn node(&self, end: End) -> Option<&str>;
     /// Returns the protocol.
     fn protocol(&self) -> Protocol;
     /// Returns the direction, as seen where the flow was seen.
@@ -95,6 +114,15 @@ pub enum Problem {
     /// An empty name.
     #[error("a name must not be empty")]
     EmptyName,
+    /// Not the name of any Kubernetes object, nor the beginning of one.
+    #[error(
+        "`{0}` is no name in Kubernetes: those are lower-case letters and digits, with `-` and `.` \
+         between them"
+    )]
+    NotAName(String),
+    /// More than one `/`.
+    #[error("`{0}` is neither NAME nor NAMESPACE/NAME like shop/web")]
+    NotNamespaced(String),
     /// A `*` that is not at the end.
     #[error("`{0}` has a `*` that is not at its end")]
     InnerWildcard(String),
@@ -110,6 +138,20 @@ pub enum Problem {
     /// Neither the name nor the number of a record type.
     #[error("`{0}` is not a record type like AAAA, or 0 to 65535")]
     NotAType(String),
+    /// Not a label selector.
+    #[error("`{selector}` is no label selector like `app=web,tier!=db`: {problem}")]
+    NotASelector {
+        /// The selector.
+        selector: String,
+        /// What is wrong with it.
+        problem: SelectorProblem,
+    },
+    /// Neither a controller's name nor a kind with one.
+    #[error("`{0}` is neither NAME nor KIND/NAME like deploy/web")]
+    NotAWorkload(String),
+    /// A field that pods do not have.
+    #[error("pods have no such thing; it filters their traffic")]
+    NotOfPods,
     /// A field that exists for what is streamed, but not for what is queried.
     #[error("{0} have no such thing; it filters streams only")]
     StreamsOnly(&'static str),
@@ -171,5 +213,14 @@ impl<R> Rules<R> {
 
     fn is_empty(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty()
+    }
+}
+
+/// Refuses fields, by name and whether they are empty, that would match none, or all, without a
+/// word.
+fn none_set(fields: &[(&'static str, bool)], problem: &Problem) -> Result<(), FilterError> {
+    match fields.iter().find(|(_, is_empty)| !is_empty) {
+        Some((field, _)) => Err(FilterError { field, problem: problem.clone() }),
+        None => Ok(()),
     }
 }

@@ -3,13 +3,16 @@
 use std::net::IpAddr;
 
 use crate::filter::{End, FlowFields};
-use crate::v1::{Direction, Endpoint, Flow, LocalEnd, Protocol, Workload};
+use crate::v1::{
+    Attribution, Direction, Endpoint, Flow, LocalEnd, Protocol, Translation, Workload,
+};
 
-/// The parts of [`FlowFields`] that read an end's [`Workload`].
+/// The parts of [`FlowFields`] that read who is at an end.
 macro_rules! owner_fields {
     () => {
         fn namespace(&self, end: End) -> Option<&str> {
-            present(&self.workload(end)?.namespace)
+            let of_pod = self.workload(end).and_then(|workload| present(&workload.namespace));
+            of_pod.or_else(|| present(&self.endpoint(end)?.service.as_ref()?.namespace))
         }
 
         fn pod(&self, end: End) -> Option<&str> {
@@ -27,6 +30,29 @@ macro_rules! owner_fields {
         fn unit(&self, end: End) -> Option<&str> {
             present(&self.workload(end)?.unit)
         }
+
+        fn has_labels(&self, end: End) -> bool {
+            self.workload(end).is_some_and(|workload| workload.has_labels())
+        }
+
+        fn label(&self, end: End, key: &str) -> Option<&str> {
+            self.workload(end)?.labels.get(key).map(String::as_str)
+        }
+
+        fn controller(&self, end: End) -> Option<(&str, &str)> {
+            let controller = self.workload(end)?.controller.as_ref()?;
+            Some((&controller.kind, &controller.name))
+        }
+
+        fn service(&self, end: End) -> Option<(&str, &str)> {
+            let service = self.endpoint(end)?.service.as_ref()?;
+            Some((&service.namespace, &service.name))
+        }
+
+        fn node(&self, end: End) -> Option<&str> {
+            let of_pod = self.workload(end).and_then(|workload| present(&workload.node_name));
+            of_pod.or_else(|| present(&self.endpoint(end)?.node))
+        }
     };
 }
 
@@ -38,6 +64,52 @@ impl Endpoint {
     pub fn addr(&self) -> Option<IpAddr> {
         addr(&self.ip)
     }
+
+    /// Returns how it is known who is there: `cgroup`, `pod-ip`, `service`, `node` or `dns`.
+    #[must_use]
+    pub fn found(&self) -> Option<&'static str> {
+        match self {
+            Self { service: Some(_), .. } => Some("service"),
+            Self { workload: Some(workload), .. } => workload.attribution().word(),
+            Self { node, .. } if !node.is_empty() => Some("node"),
+            Self { dns, .. } => dns.as_ref().map(|_| "dns"),
+        }
+    }
+}
+
+impl Translation {
+    /// Returns the address, `None` where `ip` is not 4 or 16 bytes. A mapped IPv4 address is IPv4.
+    #[must_use]
+    pub fn addr(&self) -> Option<IpAddr> {
+        addr(&self.ip)
+    }
+}
+
+impl Workload {
+    /// Whether it is a pod of which the Kubernetes API told the labels, be it that it has none.
+    #[must_use]
+    pub fn has_labels(&self) -> bool {
+        let is_told = !self.labels.is_empty() || !self.node_name.is_empty();
+        !self.pod.is_empty() && is_told
+    }
+}
+
+impl LocalEnd {
+    /// Returns the end.
+    #[must_use]
+    pub const fn end(self) -> Option<End> {
+        match self {
+            Self::Source => Some(End::Source),
+            Self::Destination => Some(End::Destination),
+            Self::Unspecified => None,
+        }
+    }
+}
+
+/// Whether a workload is of the node: a cgroup told it, or the Kubernetes API says so.
+pub(crate) fn is_on_node(workload: &Workload, node_name: &str) -> bool {
+    workload.attribution() != Attribution::PodIp
+        || (!node_name.is_empty() && workload.node_name == node_name)
 }
 
 /// Reads 4 or 16 bytes. A mapped IPv4 address is IPv4.
@@ -63,26 +135,10 @@ impl Flow {
         self.endpoint(end)?.workload.as_ref()
     }
 
-    /// Returns which end is on this node: by `local_end`, else by the only end with a workload.
+    /// Returns which end has a socket here, where that is known.
     #[must_use]
     pub fn local(&self) -> Option<End> {
-        match self.local_end() {
-            LocalEnd::Source => Some(End::Source),
-            LocalEnd::Destination => Some(End::Destination),
-            LocalEnd::Unspecified => {
-                match (self.workload(End::Source), self.workload(End::Destination)) {
-                    (Some(_), None) => Some(End::Source),
-                    (None, Some(_)) => Some(End::Destination),
-                    (Some(_), Some(_)) | (None, None) => None,
-                }
-            }
-        }
-    }
-
-    /// Returns the workload of the local end.
-    #[must_use]
-    pub fn owner(&self) -> Option<&Workload> {
-        self.workload(self.local()?)
+        self.local_end().end()
     }
 
     /// Whether the flow has ports: TCP, UDP and SCTP do, but not their late fragments.

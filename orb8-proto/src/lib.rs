@@ -4,7 +4,7 @@
 //! proto/orb8/v1/*.proto ──(cargo xtask codegen)──▶ src/generated/ ──▶ v1
 //!                                                                     ▲
 //!                filter (who wants what) ─────────────────────────────┤
-//!                columns, dns, icmp, ports, units (how things read) ──┘
+//!                columns, dns, kinds, ports, units (how things read) ─┘
 //! ```
 //!
 //! Start with [`v1`]: the messages, the client and the server. The generated code is checked in, so
@@ -17,6 +17,8 @@ pub mod filter;
 mod flow;
 pub mod histogram;
 pub mod icmp;
+pub mod kinds;
+mod pod;
 pub mod ports;
 pub mod tcp;
 pub mod units;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use crate::filter::{End, FlowFields, TcpFields};
 use crate::flow::{owner_fields, present};
 use crate::v1::{
-    Direction, Endpoint, LocalEnd, Protocol, TcpConnection, TcpEvent, TcpEventKind, TcpHealth,
-    TcpState, Workload,
+    Direction, Endpoint, Protocol, TcpConnection, TcpEvent, TcpEventKind, TcpHealth, TcpState,
+    Workload,
 };
 
 /// Messages with two ends of which one may be local.
@@ -31,11 +31,7 @@ macro_rules! ends {
             /// Returns which end is on this node, where that is known.
             #[must_use]
             pub fn local(&self) -> Option<End> {
-                match self.local_end() {
-                    LocalEnd::Source => Some(End::Source),
-                    LocalEnd::Destination => Some(End::Destination),
-                    LocalEnd::Unspecified => None,
-                }
+                self.local_end().end()
             }
         }
 

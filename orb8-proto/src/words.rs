@@ -1,9 +1,10 @@
 //! The words that the API's enums are typed and printed as.
 
 use crate::v1::{
-    Attribution, CheckState, Direction, DnsOutcome, DnsSide, DnsSortBy, EndReason, EventKind,
-    Health, Hook, LocalEnd, LostSource, Protocol, ResetBy, Runtime, SortBy, SourceState,
-    TcpEventKind, TcpRole, TcpSortBy, TcpState,
+    Attribution, CheckState, ContainerKind, Direction, DnsOutcome, DnsSide, DnsSortBy, EndReason,
+    EventKind, Health, Hook, KubernetesState, LocalEnd, LostSource, PodPhase, PodSource, Protocol,
+    ResetBy, Runtime, ServiceAddressKind, SortBy, SourceState, TcpEventKind, TcpRole, TcpSortBy,
+    TcpState,
 };
 
 macro_rules! words {
@@ -42,7 +43,27 @@ words! {
         Docker => "docker",
         Podman => "podman",
     }
-    Attribution { Cgroup => "cgroup" }
+    Attribution { Cgroup => "cgroup", PodIp => "pod-ip" }
+    ContainerKind {
+        Main => "main",
+        Init => "init",
+        Sidecar => "sidecar",
+        Ephemeral => "ephemeral",
+    }
+    ServiceAddressKind {
+        ClusterIp => "cluster-ip",
+        External => "external",
+        NodePort => "node-port",
+        Endpoint => "endpoint",
+    }
+    PodPhase { Pending => "pending", Running => "running", Ended => "ended" }
+    PodSource { Api => "api", Cgroup => "cgroup", Runtime => "runtime" }
+    KubernetesState {
+        Off => "off",
+        Syncing => "syncing",
+        Connected => "connected",
+        Disconnected => "disconnected",
+    }
     EventKind {
         FlowNew => "new",
         FlowUpdate => "update",

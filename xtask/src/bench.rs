@@ -2,7 +2,7 @@
 //! all, an empty program and one ring event per packet.
 //!
 //! ```text
-//! Plan ─▶ Lab (namespaces, cgroups) ─▶ cost │ rate │ footprint │ latency │ signals ─▶ report
+//! Plan ─▶ Lab (namespaces, cgroups) ─▶ cost │ rate │ footprint │ latency │ signals │ identity ─▶ report
 //!                                        programs, agent ◀─▶ workload (worker processes)
 //! ```
 //!
@@ -15,6 +15,8 @@ mod agent;
 mod cost;
 #[cfg(feature = "bench")]
 mod footprint;
+#[cfg(feature = "bench")]
+mod identity;
 #[cfg(feature = "bench")]
 mod interrupt;
 #[cfg(feature = "bench")]
@@ -77,6 +79,8 @@ pub(crate) enum Part {
     Latency,
     /// What DNS and TCP health add
     Signals,
+    /// What it costs to know who is at the ends
+    Identity,
 }
 
 #[cfg(not(feature = "bench"))]

@@ -79,7 +79,7 @@ const STEPS: [Step; 12] = [
         "",
         SkipsWithout("deny"),
     ),
-    step("vm-test", &["cargo", "xtask", "vm-test", "--oldest-newest"], "", REQUIRE_VM),
+    step("vm-test", &["cargo", "xtask", "vm-test", "--oldest-newest", "--quick"], "", REQUIRE_VM),
     // Last, so that its summaries close the log.
     step("test", TEST, "", Fails),
 ];

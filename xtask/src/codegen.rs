@@ -42,6 +42,8 @@ fn generate(proto: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut descriptors = protox::compile(ROOTS, [proto]).context("compiling the .proto files")?;
     let out = tempfile::tempdir()?;
     tonic_prost_build::configure()
+        // In one order, so that output is the same each time.
+        .btree_map(".")
         .out_dir(out.path())
         .compile_fds(descriptors.clone())
         .context("generating code")?;

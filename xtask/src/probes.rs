@@ -32,10 +32,12 @@ struct Object {
     path: &'static str,
 }
 
-const OBJECTS: [Object; 4] = [
+const OBJECTS: [Object; 5] = [
     Object { bin: "flow", path: "orb8-agent/src/ebpf/objects/flow.bpf.o" },
     Object { bin: "dns", path: "orb8-agent/src/ebpf/objects/dns.bpf.o" },
     Object { bin: "tcp", path: "orb8-agent/src/ebpf/objects/tcp.bpf.o" },
+    // No signal of its own: tells of cgroups that come and go.
+    Object { bin: "cgroup", path: "orb8-agent/src/ebpf/objects/cgroup.bpf.o" },
     // For kernel tests and `cargo xtask bench`; the agent itself does not embed it.
     Object { bin: "bench", path: "orb8-agent/tests/objects/bench.bpf.o" },
 ];

@@ -3,12 +3,13 @@
 //! An input is the length of an encoded filter (a byte), the filter, and what it is applied to,
 //! encoded. Each is read as every signal's.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, TcpMatcher};
+use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, PodMatcher, TcpMatcher};
 use orb8_proto::v1::{
-    DnsExchange, DnsFilter, Endpoint, Flow, FlowFilter, Interface, TcpEvent, TcpEventKind,
-    TcpFilter, Workload,
+    Controller, DnsExchange, DnsFilter, Endpoint, Flow, FlowFilter, Interface, Pod, PodSource,
+    ServiceAddress, TcpEvent, TcpEventKind, TcpFilter, Workload,
 };
 use prost::Message;
 
@@ -29,6 +30,8 @@ pub fn run(data: &[u8]) {
         event.kind = TcpEventKind::Close.into();
     }
     check(filter, TcpMatcher::new, |matcher| matcher.matches(&event));
+    let pod = Pod::decode(of).unwrap_or_default();
+    check(filter, PodMatcher::new, |matcher| matcher.matches(&pod));
 }
 
 /// Whether a filter, where it compiles, is consistent.
@@ -64,10 +67,42 @@ pub fn seeds() -> Vec<Vec<u8>> {
         FlowFilter { port: vec![53, 8080], source_port: vec![40000], ..Default::default() },
         FlowFilter { protocol: vec![1, 6], direction: vec![2], ..Default::default() },
         FlowFilter { destination_ip: text(&["10.2.0.7"]), ..Default::default() },
+        FlowFilter { label: text(&["app=cart,tier!=db", "!gpu"]), ..Default::default() },
+        FlowFilter { label: text(&["app in (cart, web),env notin ()"]), ..Default::default() },
+        FlowFilter { source_label: text(&["a.b/c==", "x=,y"]), ..Default::default() },
+        FlowFilter { workload: text(&["deploy/cart", "jobs.batch/*"]), ..Default::default() },
+        FlowFilter { destination_service: text(&["shop/db", "shop/"]), ..Default::default() },
+        FlowFilter { node: text(&["worker-*"]), ..Default::default() },
     ];
     let flow = seed_flow();
     let seed = |filter: FlowFilter| pair(&filter, &flow);
-    filters.into_iter().map(seed).chain([seed_dns(), seed_tcp()]).collect()
+    filters.into_iter().map(seed).chain([seed_dns(), seed_tcp(), seed_pod()]).collect()
+}
+
+fn seed_pod() -> Vec<u8> {
+    let filter = FlowFilter {
+        label: vec!["app in (cart,web),!gpu".into()],
+        workload: vec!["deployments.apps/cart".into()],
+        ip: vec!["10.1.0.0/16".into()],
+        ..Default::default()
+    };
+    let pod = Pod {
+        name: "cart-7d9f".into(),
+        labels: labels(),
+        controller: Some(controller()),
+        ips: vec![vec![10, 1, 0, 9]],
+        sources: vec![PodSource::Api.into()],
+        ..Default::default()
+    };
+    pair(&filter, &pod)
+}
+
+fn labels() -> BTreeMap<String, String> {
+    [("app", "cart"), ("a.b/c", "")].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+fn controller() -> Controller {
+    Controller { kind: "Deployment".into(), name: "cart".into() }
 }
 
 fn seed_dns() -> Vec<u8> {
@@ -113,12 +148,22 @@ fn seed_flow() -> Flow {
         container: "cart".into(),
         container_id: "0123456789abcdef".repeat(4),
         unit: "cart.service".into(),
+        labels: labels(),
+        controller: Some(controller()),
+        node_name: "worker-1".into(),
         ..Default::default()
     };
-    let end = |ip: &[u8], port, workload| Endpoint { ip: ip.to_vec(), port, workload, dns: None };
+    let service =
+        Some(ServiceAddress { namespace: "shop".into(), name: "db".into(), ..Default::default() });
+    let end = |ip: &[u8], port, workload| Endpoint {
+        ip: ip.to_vec(),
+        port,
+        workload,
+        ..Default::default()
+    };
     Flow {
         source: Some(end(&[10, 1, 0, 9], 40000, Some(workload))),
-        destination: Some(end(&[10, 2, 0, 7], 8080, None)),
+        destination: Some(Endpoint { service, ..end(&[10, 2, 0, 7], 8080, None) }),
         protocol: 1,
         ip_protocol: 6,
         direction: 2,

@@ -1,5 +1,7 @@
 //! Kernel records into the flow store: a corrupt record is counted, and what was counted stays.
 //!
+//! Records of cgroups are among them, which are no flows'.
+//!
 //! An input is a row of records: a byte for the kind, a byte for the length, and as many bytes.
 
 use std::time::{Duration, Instant};
@@ -7,8 +9,11 @@ use std::time::{Duration, Instant};
 use orb8_agent::clock::{Clock, Reading};
 use orb8_agent::ebpf::Drained;
 use orb8_agent::event::{Event, Payload};
+use orb8_agent::identity::Change;
+use orb8_agent::sources::cgroup;
 use orb8_agent::sources::flow::Converter;
 use orb8_agent::store::{FlowStore, InterfaceNames, Owner, Query, SortKey, StoreConfig};
+use orb8_common::cgroup::{CgroupChange, MADE, REMOVED};
 use orb8_common::flow::{
     FlowKey, FlowStats, HOOK_SOCKET, MOMENT_FIN, MOMENT_NEW, MOMENT_OVERFLOW, MOMENT_RST, Moment,
     PRESSURE, SocketBody, SocketCounters,
@@ -22,6 +27,7 @@ const SOCKET: u8 = 2;
 const CLOSED: u8 = 3;
 /// Not a record: ends a drain cycle, its length in seconds.
 const CYCLE: u8 = 4;
+const CGROUP: u8 = 5;
 
 /// The kernel's own counters do not come near this in the life of a machine.
 const MAX_COUNT: u64 = 1 << 40;
@@ -39,6 +45,7 @@ pub fn run(data: &[u8]) {
         match *kind {
             RING => node.ring(record),
             CYCLE => node.cycle(Duration::from_secs((*len).into())),
+            CGROUP => read_change(record),
             kind => node.drain(kind, record),
         }
         node.check();
@@ -135,6 +142,12 @@ impl Node {
     }
 }
 
+fn read_change(record: &[u8]) {
+    if let Some(Change::Made { path: Some(path), .. }) = cgroup::change(record) {
+        assert!(!path.is_empty() && path.len() <= record.len() - size_of::<CgroupChange>());
+    }
+}
+
 fn read_flow(record: &[u8]) -> Option<(FlowKey, FlowStats)> {
     let (key, stats) = FlowKey::read_from_prefix(record).ok()?;
     let stats = FlowStats::read_from_bytes(stats).ok()?;
@@ -169,12 +182,17 @@ pub fn seeds() -> Vec<Vec<u8>> {
         idle.clone(),
     ]
     .concat();
+    let changes = [(MADE, &b"/kubepods/besteffort"[..]), (REMOVED, b"")].map(|(kind, path)| {
+        let change = CgroupChange { id: 7, kind, path_length: path.len() as u32 };
+        record(CGROUP, [change.as_bytes(), path, &[0; 12]].concat())
+    });
     let others: Vec<u8> = (0..6).flat_map(|port| record(FLOW, other(port))).collect();
     vec![
         [&life[..], &life].concat(),
         [opened, moment(MOMENT_RST, 0x04), cycle.clone(), flow(1), idle].concat(),
         [moment(MOMENT_OVERFLOW, 0x10), pressure, overflowed, cycle].concat(),
         [&others[..], &closed, &others].concat(),
+        changes.concat(),
         life,
     ]
 }

@@ -5,29 +5,33 @@ use std::{
     fs::File,
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Agent;
+use super::kubernetes::Kubernetes;
 use crate::{
     attach::{self, Attacher, Plan, SharedPackets},
     config::{AttachStrategy, Config, MAX_RING, SignalSelection},
+    conntrack::Translations,
     ebpf::{
-        DnsObject, DnsOptions, EbpfError, FlowObject, FlowOptions, PacketObject, SocketHookCgroup,
-        TcpObject, TcpOptions,
+        CgroupObject, DnsObject, DnsOptions, EbpfError, FlowObject, FlowOptions, PacketObject,
+        SocketHookCgroup, TcpObject, TcpOptions,
     },
     error::{AgentError, chain},
     event::Signal,
     pipeline::{self, LocalAddresses, SharedPipeline},
     preflight::Preflight,
     sources::{
+        cgroup::CgroupSource,
         dns::{DnsInlet, DnsSource},
         flow::{self, FlowSource},
         tcp::TcpSource,
     },
-    status::{SourceState, SourceStatus, StatusBoard},
+    status::{Check, CheckState, SourceState, SourceStatus, StatusBoard},
 };
 
 /// The tcp ring has the size of so many others: a short connection puts ten times the bytes of a flow's
@@ -76,6 +80,8 @@ impl<'a> Start<'a> {
     /// [`AgentError::NothingToRun`] when no source runs, or one that was asked for by name does not.
     pub(super) async fn all(&mut self) -> Result<(), AgentError> {
         self.check()?;
+        self.cgroups();
+        self.identity().await?;
         // Names before flows, so that a flow's first packet finds them.
         for signal in [Signal::Dns, Signal::Flow, Signal::Tcp] {
             if !self.config.signals.includes(signal) {
@@ -99,6 +105,44 @@ impl<'a> Start<'a> {
             return Ok(());
         }
         Err(AgentError::NothingToRun { reasons: status.skipped() })
+    }
+
+    /// Starts what tells who is at the ends.
+    async fn identity(&mut self) -> Result<(), AgentError> {
+        let Agent { board, cancel, tasks, .. } = &mut self.agent;
+        pipeline::lock(&self.pipeline).set_translations(Translations::start(Instant::now()));
+        let (addresses, pipeline) = (self.addresses.clone(), Arc::clone(&self.pipeline));
+        let kubernetes = Kubernetes::new(self.config, addresses, pipeline, board.clone());
+        kubernetes.start(self.config, tasks, &cancel.child_token()).await
+    }
+
+    /// Follows cgroups as they come and go. Where that fails, each is looked for when it is seen.
+    fn cgroups(&mut self) {
+        if self.config.cgroup_root.is_none() {
+            return;
+        }
+        let unknown =
+            EbpfError::Unknown { what: "where members are in the kernel's structures (BTF)" };
+        let object = self.preflight.btf.as_ref().ok_or(unknown).and_then(CgroupObject::start);
+        let source = object.map_err(AgentError::ebpf("follow cgroups")).and_then(|object| {
+            let (pipeline, board) = (Arc::clone(&self.pipeline), self.agent.board.clone());
+            CgroupSource::build(object, self.config.drain_interval, pipeline, board)
+        });
+        let (state, detail) = match source {
+            Ok(source) => {
+                self.agent.tasks.spawn(source.run(self.agent.cancel.child_token()));
+                (CheckState::Ok, "the kernel tells which come and go".to_owned())
+            }
+            Err(error) => (
+                CheckState::Absent,
+                format!(
+                    "each is looked for when it is seen, and now and then all: {}",
+                    chain(&error)
+                ),
+            ),
+        };
+        let check = Check { name: "cgroup changes", state, detail, remedy: None };
+        self.agent.board.update(|status| status.checks.push(check));
     }
 
     /// Refuses what cannot work before anything is attached.

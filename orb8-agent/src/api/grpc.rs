@@ -1,7 +1,7 @@
 //! `orb8.v1.OrbitAgentService`.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use orb8_proto::v1;
 use orb8_proto::v1::orbit_agent_service_server::OrbitAgentService;
@@ -12,8 +12,11 @@ use super::convert::{self, Converter};
 use super::requests;
 use super::stream::{DnsSelection, EventStream, FlowSelection, Selection, Span, TcpSelection};
 use crate::cost::OwnCost;
-use crate::pipeline::{Accounting, PipelineTotals, SharedPipeline, Subscription, lock};
+use crate::pipeline::{Accounting, Pipeline, PipelineTotals, SharedPipeline, Subscription, lock};
 use crate::status::{Check, CheckState, EngineStatus, SourceState, SourceStatus, StatusBoard};
+
+/// Whoever waits for the pipeline gets it in between.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The service.
 #[derive(Debug)]
@@ -71,17 +74,12 @@ impl Agent {
             bpf_run,
             dns,
             tcp,
+            kubernetes,
         } = self.board.read();
-        let (totals, problem) = {
+        let (totals, unknown) = {
             let pipeline = lock(&self.pipeline);
-            (pipeline.totals(), pipeline.identity_problem().map(str::to_owned))
+            (pipeline.totals(), unknown(&pipeline))
         };
-        let owners = problem.map(|detail| Check {
-            name: "owners",
-            state: CheckState::Absent,
-            detail,
-            remedy: None,
-        });
         let PipelineTotals { events, flows, workloads, pods, subscribers, .. } = totals;
         let accounting = Accounting::new(&kernel_counters, &totals);
         let dropped = accounting.lost_moments + dns.lost + tcp.lost;
@@ -96,13 +94,14 @@ impl Agent {
             accounting: Some(convert::accounting(&accounting)),
             sources: sources.iter().map(convert::source).collect(),
             attachment: attachment.as_ref().map(convert::attachment),
-            checks: checks.iter().chain(&owners).map(convert::check).collect(),
+            checks: checks.iter().chain(&unknown).map(convert::check).collect(),
             cost: Some(convert::cost(OwnCost::read(), map_bytes.total(), bpf_run.total())),
             kernel,
             rings: rings.iter().map(convert::ring).collect(),
             subscribers: u32::try_from(subscribers).unwrap_or(u32::MAX),
             workloads_known: workloads,
             pods_tracked: pods,
+            kubernetes: Some(convert::kubernetes(&kubernetes)),
         }
     }
 }
@@ -120,7 +119,7 @@ impl OrbitAgentService for Agent {
         let query = requests::flows(&request.into_inner())?;
         let converter = self.converter();
         let (page, totals) = {
-            let pipeline = lock(&self.pipeline);
+            let mut pipeline = lock(&self.pipeline);
             (pipeline.query(&query, &converter.interfaces), pipeline.totals())
         };
         let accounting = Accounting::new(&self.board.read().kernel_counters, &totals);
@@ -188,12 +187,43 @@ impl OrbitAgentService for Agent {
         Ok(self.stream(selection, span, subscription))
     }
 
+    async fn query_pods(
+        &self,
+        request: Request<v1::QueryPodsRequest>,
+    ) -> Result<Response<v1::QueryPodsResponse>, Status> {
+        let query = requests::pods(&request.into_inner())?;
+        let converter = self.converter();
+        let mut survey = lock(&self.pipeline).survey_pods();
+        while !lock(&self.pipeline).describe_pods(&mut survey) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let page = survey.page(&query);
+        Ok(Response::new(v1::QueryPodsResponse {
+            pods: page.rows.iter().map(|row| converter.pod(row)).collect(),
+            total_matched: page.total,
+            node_name: self.node_name.to_string(),
+        }))
+    }
+
     async fn get_status(
         &self,
         _request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         Ok(Response::new(self.status()))
     }
+}
+
+/// What cannot be known at this moment, and why.
+fn unknown(pipeline: &Pipeline) -> Vec<Check> {
+    let problems = [
+        ("owners", pipeline.identity_problem()),
+        ("connection tracking", pipeline.translation_problem()),
+    ];
+    let check = |(name, problem): (&'static str, Option<&str>)| {
+        let detail = problem?.to_owned();
+        Some(Check { name, state: CheckState::Absent, detail, remedy: None })
+    };
+    problems.into_iter().filter_map(check).collect()
 }
 
 fn health(sources: &[SourceStatus], dropped: u64, accounting: &Accounting) -> v1::Health {

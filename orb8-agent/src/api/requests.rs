@@ -1,11 +1,12 @@
 //! What clients ask for → what the agent looks for. What cannot be understood is refused, and named.
 
-use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, TcpMatcher};
+use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, PodMatcher, TcpMatcher};
 use orb8_proto::v1;
 use tonic::Status;
 
 use super::stream::{DnsSelection, FlowSelection, Span, TcpSelection};
 use crate::event::UnixNanos;
+use crate::pipeline::PodQuery;
 use crate::store::dns::{DnsQuery, DnsSort};
 use crate::store::tcp::{TcpQuery, TcpSort};
 use crate::store::{Query, SortKey};
@@ -93,6 +94,14 @@ pub(super) fn tcp_events(request: &v1::StreamTcpRequest) -> Result<(TcpSelection
     let matcher = TcpMatcher::new(&request.include, &request.exclude).map_err(refuse)?;
     let selection = TcpSelection { matcher, include_self_traffic: request.include_self_traffic };
     Ok((selection, Span::new(request.last, request.since_time_ns, request.no_follow)))
+}
+
+pub(super) fn pods(request: &v1::QueryPodsRequest) -> Result<PodQuery, Status> {
+    Ok(PodQuery {
+        matcher: PodMatcher::new(&request.include, &request.exclude).map_err(refuse)?,
+        local: request.local,
+        limit: limit(request.limit),
+    })
 }
 
 fn limit(asked: u32) -> usize {

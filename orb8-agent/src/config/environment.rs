@@ -25,6 +25,8 @@ pub struct Environment {
     pub page_size: u64,
     /// Mount point of the cgroup v2 hierarchy.
     pub cgroup_mount: Option<PathBuf>,
+    /// Mount point of the part of it that `/proc/self/cgroup` tells paths in.
+    pub own_cgroup_mount: Option<PathBuf>,
     /// Says what is wrong with a directory as the root of cgroups; without it, none is looked at.
     pub check_cgroup: Option<CheckPath>,
 }
@@ -45,12 +47,14 @@ impl Environment {
     #[must_use]
     pub fn of_machine() -> Self {
         let read = |path: &str| fs::read_to_string(path).ok();
+        let mountinfo = read("/proc/self/mountinfo").unwrap_or_default();
         Self {
             variables: BTreeMap::new(),
             default_file: None,
             host_name: read("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()),
             page_size: page_size(),
-            cgroup_mount: read("/proc/self/mountinfo").and_then(|text| cgroup_mount(&text)),
+            cgroup_mount: cgroup_mount(&mountinfo),
+            own_cgroup_mount: own_cgroup_mount(&mountinfo),
             check_cgroup: Some(check_cgroup),
         }
     }
@@ -91,15 +95,38 @@ fn check_cgroup(path: &Path) -> Result<(), String> {
 
 /// Finds where the whole cgroup v2 hierarchy is mounted, in the text of `/proc/self/mountinfo`.
 ///
-/// A mount of a part (`root` other than `/`) shows paths that no cgroup id has from the root.
+/// A mount of a part (`root` other than `/`) shows paths that no cgroup id has from the root. In a
+/// container's cgroup namespace `/` is the container's own cgroup, and what is above it reads
+/// `/..`: there, the mount that reaches highest is the node's.
 fn cgroup_mount(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
+    let mounts = cgroup_mounts(mountinfo);
+    // Of several that reach as high, the first one.
+    let highest = mounts.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    highest.map(|(_, point)| point)
+}
+
+/// Finds where the hierarchy is mounted from the root of this process's cgroup namespace on.
+fn own_cgroup_mount(mountinfo: &str) -> Option<PathBuf> {
+    cgroup_mounts(mountinfo).find_map(|(height, point)| (height == 0).then_some(point))
+}
+
+/// Finds the mounts of cgroup v2 that reach at least to the root of this process's cgroup
+/// namespace, with the levels above it.
+fn cgroup_mounts(mountinfo: &str) -> impl Iterator<Item = (usize, PathBuf)> {
+    mountinfo.lines().filter_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);
         let (root, point) = (fields.next()?, fields.next()?);
         let is_cgroup2 = filesystem.split(' ').next() == Some("cgroup2");
-        (is_cgroup2 && root == "/").then(|| unescape(point))
+        is_cgroup2.then_some((height(root)?, unescape(point)))
     })
+}
+
+/// How many levels above the root of this process's cgroup namespace a mount's root is; `None`
+/// where it is elsewhere.
+fn height(root: &str) -> Option<usize> {
+    let mut parts = root.split('/').filter(|part| !part.is_empty());
+    parts.try_fold(0, |height, part| (part == "..").then_some(height + 1))
 }
 
 /// Undoes mountinfo's octal escapes of blanks and backslashes.
@@ -126,6 +153,14 @@ mod tests {
         let part = "41 31 0:38 /kubepods /mnt/part rw - cgroup2 cgroup2 rw\n\
                     42 31 0:38 / /mnt/a\\040b rw - cgroup2 cgroup2 rw\n";
         assert_eq!(cgroup_mount(part), Some("/mnt/a b".into()));
+        // A container with a cgroup namespace of its own, and the node's hierarchy as a host mount.
+        let container = "60 51 0:38 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n\
+                         61 51 0:38 /../../../.. /host/sys/fs/cgroup ro - cgroup2 cgroup2 rw\n\
+                         62 51 0:38 /../../.. /mnt/kubepods ro - cgroup2 cgroup2 rw\n\
+                         63 51 0:38 /../../../../system.slice /mnt/system ro - cgroup2 cgroup2 rw\n";
+        assert_eq!(cgroup_mount(container), Some("/host/sys/fs/cgroup".into()));
+        assert_eq!(own_cgroup_mount(container), Some("/sys/fs/cgroup".into()));
+        assert_eq!(own_cgroup_mount(hybrid), Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(cgroup_mount("32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw\n"), None);
         assert_eq!(cgroup_mount("\nnonsense\n - \n"), None);
     }

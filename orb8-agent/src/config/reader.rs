@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use orb8_common::dns::MAX_PORTS;
+use orb8_k8s::client::Access;
 use tracing_subscriber::EnvFilter;
 
 use super::raw::Layers;
@@ -12,8 +13,8 @@ use super::values::{
     absolute_path, address, boolean, duration, globs, number, path, ports, ring_size, unless_off,
 };
 use super::{
-    AttachStrategy, Config, ConfigErrors, InterfaceSelector, LogConfig, LogFormat, Origin,
-    SignalSelection,
+    AttachStrategy, Config, ConfigErrors, InterfaceSelector, KubernetesConfig, LogConfig,
+    LogFormat, Origin, SignalSelection,
 };
 use crate::api::{ApiConfig, TlsFiles};
 use crate::event::Signal;
@@ -68,6 +69,7 @@ impl Reader<'_> {
         );
         let recent = self.required(&settings::EVENT_BUFFER, number(0..=1 << 20));
         let backlog = self.required(&settings::SUBSCRIBER_BUFFER, number(1024..=1 << 24));
+        let kubernetes = self.kubernetes();
         let filter = self.required(&settings::LOG, log_filter);
         let format = self.required(&settings::LOG_FORMAT, log_format);
         let found_root = self.layers.environment.cgroup_mount.clone();
@@ -87,6 +89,7 @@ impl Reader<'_> {
             dns: DnsConfig { ports: dns_ports?, timeout: dns_timeout? },
             store: StoreConfig { max_flows: max_flows?, idle_timeout: idle_timeout? },
             hub: HubConfig { recent: recent?, backlog: backlog? },
+            kubernetes: kubernetes?,
             log: LogConfig { filter: filter?, format: format? },
         })
     }
@@ -103,6 +106,31 @@ impl Reader<'_> {
             self.errors.push(at, "must be set: this machine has no host name");
         }
         name
+    }
+
+    fn kubernetes(&mut self) -> Option<KubernetesConfig> {
+        let access = self.required(&settings::KUBERNETES, kubernetes_access);
+        let path = self.optional(&settings::KUBECONFIG, absolute_path);
+        let context = self.optional(&settings::KUBE_CONTEXT, |text| Ok(text.to_owned()));
+        let remote_pods = self.required(&settings::REMOTE_PODS, boolean);
+        let (access, path, context) = (access?, path?, context?);
+        let is_file_named = path.is_some() || context.is_some();
+        let access = match access {
+            // Whoever names a file wants it.
+            Access::Auto | Access::Kubeconfig { .. } if is_file_named => {
+                Access::Kubeconfig { path, context }
+            }
+            Access::InCluster | Access::Off if is_file_named => {
+                let at = self.name_of(&settings::KUBERNETES);
+                self.errors.push(
+                    at,
+                    "must be `kubeconfig` or `auto` where --kubeconfig or --kube-context is set",
+                );
+                return None;
+            }
+            access => access,
+        };
+        Some(KubernetesConfig { access, remote_pods: remote_pods? })
     }
 
     fn api(&mut self) -> Option<ApiConfig> {
@@ -204,6 +232,20 @@ fn signals(text: &str) -> Result<Vec<Signal>, String> {
     signals.ok_or_else(|| {
         let names = Signal::ALL.map(Signal::name).join(", ");
         format!("must be one or more of {names}, comma-separated")
+    })
+}
+
+fn kubernetes_access(text: &str) -> Result<Access, String> {
+    Ok(match text {
+        "auto" => Access::Auto,
+        "in-cluster" => Access::InCluster,
+        "kubeconfig" => Access::Kubeconfig { path: None, context: None },
+        settings::OFF => Access::Off,
+        _ => {
+            return Err(format!(
+                "must be auto, in-cluster, kubeconfig or off, and `{text}` is none"
+            ));
+        }
     })
 }
 

@@ -56,7 +56,7 @@ pub const OTHER_VARIABLES: &[(&str, &str)] = &[
     ("ORB8_CONFIG", "the settings file, as `--config`"),
     ("ORB8_AGENT", "the agent that `orb8` talks to, as `--agent`"),
     ("ORB8_BLESS", "rewrites generated documentation in orb8's own tests"),
-    ("ORB8_REQUIRE", "kernel features whose absence fails orb8's own tests"),
+    ("ORB8_REQUIRE", "what has to be there, such as kernel features, or orb8's own tests fail"),
     ("ORB8_TEST_SCALE", "how much traffic orb8's own tests send, 1 for all"),
     ("ORB8_TEST_LATENCY_MS", "the bound of the latency test, milliseconds"),
     ("ORB8_TEST_ROLE", "what a child process of orb8's own tests does"),
@@ -96,6 +96,9 @@ const DEFAULT_EVENT_BUFFER: DefaultValue = DefaultValue::Text("4096");
 // 32 MiB a signal if one does.
 const DEFAULT_SUBSCRIBER_BUFFER: DefaultValue = DefaultValue::Text("65536");
 // Starts, stops and what an operator should act on.
+const DEFAULT_KUBERNETES: DefaultValue = DefaultValue::Text("auto");
+// A flow's other end is most often on another node.
+const DEFAULT_REMOTE_PODS: DefaultValue = DefaultValue::Text("true");
 const DEFAULT_LOG: DefaultValue = DefaultValue::Text("info");
 // For people; collectors ask for json.
 const DEFAULT_LOG_FORMAT: DefaultValue = DefaultValue::Text("text");
@@ -169,7 +172,18 @@ settings! {
         "Events that a subscriber may fall behind before it loses some and is told how many, 1024 to \
          16777216.";
     NODE_NAME = "node-name" "ORB8_NODE_NAME" "NAME", DefaultValue::Found("the host name"), Some("NODE_NAME"),
-        "Name of this node in answers.";
+        "Name of this node in answers, and in the Kubernetes API.";
+    KUBERNETES = "kubernetes" "ORB8_KUBERNETES" "ACCESS", DEFAULT_KUBERNETES, None,
+        "Where pods, Services and nodes are asked for: `in-cluster` (the pod's ServiceAccount), `kubeconfig`, \
+         `off`, or `auto`: in-cluster where that is possible, else a kubeconfig of a cluster that has this \
+         node by name and address, if that runs no program for its credentials.";
+    KUBECONFIG = "kubeconfig" "ORB8_KUBECONFIG" "PATH", DefaultValue::Unset, None,
+        "The kubeconfig file. Unset: those that `KUBECONFIG` names, else `~/.kube/config`.";
+    KUBE_CONTEXT = "kube-context" "ORB8_KUBE_CONTEXT" "NAME", DefaultValue::Unset, None,
+        "Context of the kubeconfig. Unset: its current one.";
+    REMOTE_PODS = "remote-pods" "ORB8_REMOTE_PODS" "BOOL", DEFAULT_REMOTE_PODS, None,
+        "Whether the pods of other nodes are watched too, by address, labels and controller: without them, \
+         only this node's have names.";
     LOG = "log" "ORB8_LOG" "FILTER", DEFAULT_LOG, Some("RUST_LOG"),
         "What is logged: `error`, `warn`, `info`, `debug`, `trace`, or per module as in `info,orb8_agent=debug`.";
     LOG_FORMAT = "log-format" "ORB8_LOG_FORMAT" "FORMAT", DEFAULT_LOG_FORMAT, None,

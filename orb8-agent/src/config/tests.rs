@@ -1,3 +1,4 @@
+use orb8_k8s::client::Access;
 use std::collections::BTreeSet;
 use std::fs;
 
@@ -78,7 +79,8 @@ fn value_for(setting: &Setting) -> &'static str {
         "dns-ports" => "53,5353",
         "listen" => "127.0.0.1:9999",
         "insecure-listen" => "true",
-        "admin-listen" | "socket" => "off",
+        "admin-listen" | "socket" | "kubernetes" => "off",
+        "remote-pods" => "false",
         "attach" => "both",
         "flow-table-size" | "max-flows" | "event-buffer" | "subscriber-buffer" => "2048",
         "ring-buffer-size" => "2MiB",
@@ -88,6 +90,27 @@ fn value_for(setting: &Setting) -> &'static str {
         "interfaces" | "exclude-interfaces" => "eth*",
         _ => "/some/where",
     }
+}
+
+#[test]
+fn who_names_a_kubeconfig_wants_it() {
+    let access = |arguments: &[&str]| typed(arguments).load(&machine()).unwrap().kubernetes.access;
+    assert_eq!(access(&[]), Access::Auto);
+    assert_eq!(access(&["--kubernetes=in-cluster"]), Access::InCluster);
+    let named = |path: Option<&str>, context: Option<&str>| Access::Kubeconfig {
+        path: path.map(Into::into),
+        context: context.map(str::to_owned),
+    };
+    assert_eq!(access(&["--kubernetes=kubeconfig"]), named(None, None));
+    assert_eq!(access(&["--kubeconfig=/a"]), named(Some("/a"), None));
+    assert_eq!(access(&["--kube-context=b"]), named(None, Some("b")));
+    let both = ["--kubernetes=kubeconfig", "--kubeconfig=/a", "--kube-context=b"];
+    assert_eq!(access(&both), named(Some("/a"), Some("b")));
+    for other in ["off", "in-cluster"] {
+        let asked = typed(&[&format!("--kubernetes={other}"), "--kubeconfig=/a"]);
+        assert!(errors(asked, &machine()).contains("--kubernetes: "), "{other}");
+    }
+    assert!(errors(typed(&["--kubernetes=on"]), &machine()).contains("`on` is none"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs, statfs};
 
 use crate::ebpf::open_cgroup;
 
@@ -33,6 +33,23 @@ pub(super) fn path_of(root: &Path, id: u64) -> io::Result<Option<String>> {
     // Removed meanwhile, its path is another one's, or nobody's.
     let is_it = fs::metadata(root.join(below)).is_ok_and(|directory| directory.ino() == id);
     Ok(is_it.then(|| format!("/{}", below.to_string_lossy())))
+}
+
+/// The root of the hierarchy has this id.
+const HIERARCHY_ROOT: u64 = 1;
+
+/// Returns the path of a directory of cgroup v2 from the root of its hierarchy, empty for that root;
+/// `None` where the root is out of sight: in a cgroup namespace, or below a mount of a part.
+pub(super) fn path_in_hierarchy(directory: &Path) -> Option<String> {
+    let directory = fs::canonicalize(directory).ok()?;
+    if statfs(&directory).ok()?.filesystem_type() != CGROUP2_SUPER_MAGIC {
+        return None;
+    }
+    let of = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let (device, _) = of(&directory)?;
+    let top = directory.ancestors().find(|above| of(above) == Some((device, HIERARCHY_ROOT)))?;
+    let below = directory.strip_prefix(top).ok()?.to_string_lossy().into_owned();
+    Some(if below.is_empty() { below } else { format!("/{below}") })
 }
 
 /// Asks where an open file is: links and mounts are resolved alike for both.

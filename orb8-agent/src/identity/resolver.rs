@@ -1,34 +1,24 @@
 //! cgroup id → [`Workload`], cached.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::{HashMap, HashSet};
-use tracing::debug;
+use hashbrown::HashSet;
 
+use orb8_k8s::index::Index;
+
+use super::changes::Changes;
 use super::names::Names;
-use super::{Workload, handle, path, tree};
+use super::{Workload, path, tree};
+use cgroups::{Cgroup, Cgroups};
 
-type ById<T> = HashMap<u64, T, foldhash::fast::RandomState>;
+mod cgroups;
 
-/// Where ids are found by walks only, a new cgroup's first events may be without an owner for so
-/// long; and a storm of unknown ids walks no more often.
-const WALK_INTERVAL: Duration = Duration::from_millis(200);
-/// A walk of a large tree is followed by this many times its own duration without one: at most 5 %
-/// of a core.
-const WALK_REST: u32 = 20;
-/// Where ids are found without walks, one this often tells which cgroups are gone.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
-/// Flows of a cgroup that is gone still arrive with the drains after it.
-const KEEP_VANISHED: Duration = Duration::from_secs(60);
-/// An id that no directory has (it is gone already) is not looked for again for so long.
-const KEEP_MISSING: Duration = Duration::from_secs(10);
-/// Some nodes have thousands of cgroups; none has this many. About 20 MiB.
-const MAX_KNOWN: usize = 65_536;
-/// Ids without a directory that are remembered.
-const MAX_MISSING: usize = 4_096;
+/// Whether an owner's pod or names changed is looked at no more often.
+const REFRESH_OWNER: Duration = Duration::from_secs(1);
+/// A runtime writes the names of a container at about the time that its cgroup appears.
+const NAMES_LATE: Duration = Duration::from_secs(10);
 
 /// Where a [`Resolver`] looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,51 +41,70 @@ impl ResolverConfig {
 #[derive(Debug)]
 pub struct Resolver {
     config: ResolverConfig,
-    known: ById<Cgroup>,
-    /// Ids that were not found when they were looked for, until when.
-    missing: ById<Instant>,
-    /// Finds one id's path.
-    path_of: PathOf,
-    /// Whether that does not serve here, so that walks have to do.
-    needs_walks: bool,
-    walks: u64,
-    next_walk: Option<Instant>,
-    next_refresh: Option<Instant>,
-    problem: Option<String>,
+    cgroups: Cgroups,
+    kubernetes: Option<Pods>,
 }
 
-/// [`handle::path_of`], but for tests.
-type PathOf = fn(&Path, u64) -> io::Result<Option<String>>;
-
+/// The pods of the Kubernetes API.
 #[derive(Debug)]
-struct Cgroup {
-    path: Box<str>,
-    workload: Option<Arc<Workload>>,
-    /// The last walk that saw it.
-    walk: u64,
-    vanished: Option<Instant>,
+struct Pods {
+    index: Index,
+    /// How long one that is not there yet is worth waiting for.
+    wait: Duration,
+    /// Whether there will be word of it soon.
+    are_told: bool,
+}
+
+/// An owner that was asked for.
+#[derive(Debug)]
+struct Owner {
+    workload: Arc<Workload>,
+    /// When it was first asked for.
+    asked: Instant,
+    /// The Kubernetes API's pods are not looked at again before, unless they are to tell more.
+    next_look: Instant,
+    /// Nor are the runtime's files.
+    next_read: Instant,
+    /// Of the index, when it was last looked at.
+    generation: Option<u64>,
 }
 
 impl Resolver {
     /// Makes a resolver that knows nothing yet; the first question walks the tree.
     #[must_use]
     pub fn new(config: ResolverConfig) -> Self {
-        let problem = match config.cgroup_root {
-            Some(_) => None,
-            None => {
-                Some("no cgroup v2 hierarchy is mounted; mount one or set --cgroup-root".into())
-            }
-        };
-        Self {
-            config,
-            known: ById::default(),
-            missing: ById::default(),
-            path_of: handle::path_of,
-            needs_walks: false,
-            walks: 0,
-            next_walk: None,
-            next_refresh: None,
-            problem,
+        Self { cgroups: Cgroups::new(config.cgroup_root.clone()), config, kubernetes: None }
+    }
+
+    /// Reads what the kernel tells of cgroups that come and go from now on. There is one walk more,
+    /// for those that are older.
+    pub fn follow(&mut self, changes: Box<dyn Changes>) {
+        self.cgroups.follow(changes);
+    }
+
+    /// Takes in which cgroups came and went: to be called when there is something to read, and now
+    /// and then, to forget those that have been gone for a minute.
+    pub fn catch_up(&mut self, now: Instant) {
+        self.cgroups.catch_up(now);
+    }
+
+    /// Says that some of what the kernel told was lost: the next [`Self::catch_up`] walks the tree, to
+    /// find what came and what went.
+    pub fn distrust(&mut self) {
+        self.cgroups.distrust();
+    }
+
+    /// Asks the Kubernetes API's pods as well from now on. A pod that is not there yet is pending
+    /// for `wait` after it was first asked for.
+    pub fn set_kubernetes(&mut self, index: Index, wait: Duration) {
+        self.kubernetes = Some(Pods { index, wait, are_told: true });
+    }
+
+    /// Tells whether there will be word soon of this node's pods that are new. If not, only those
+    /// without any name are pending: their runtime may be about to write it.
+    pub fn set_pods_are_told(&mut self, are_told: bool) {
+        if let Some(pods) = &mut self.kubernetes {
+            pods.are_told = are_told;
         }
     }
 
@@ -104,145 +113,172 @@ impl Resolver {
         if cgroup_id == 0 {
             return None;
         }
-        if !self.known.contains_key(&cgroup_id) && !self.find(cgroup_id, now) {
-            return None;
+        let Cgroup { path, owner, .. } = self.cgroups.get(cgroup_id, now)?;
+        let describe = || describe(&self.config, cgroup_id, path);
+        let owner = owner.get_or_insert_with(|| Owner::new(describe(), now));
+        if owner.lacks_names(now) {
+            owner.describe_again(describe());
         }
-        let cgroup = self.known.get_mut(&cgroup_id)?;
-        let workload =
-            cgroup.workload.get_or_insert_with(|| Arc::new(describe(&self.config, &cgroup.path)));
-        Some(Arc::clone(workload))
+        if let Some(pods) = &self.kubernetes {
+            owner.look_up(&pods.index, now);
+        }
+        Some(Arc::clone(&owner.workload))
+    }
+
+    /// Whether the Kubernetes API is yet to tell of an owner's pod, and is worth waiting for.
+    #[must_use]
+    pub fn is_pending(&self, cgroup_id: u64, now: Instant) -> bool {
+        let Some(pods) = &self.kubernetes else { return false };
+        let owner = self.cgroups.known.get(&cgroup_id).and_then(|cgroup| cgroup.owner.as_ref());
+        owner.is_some_and(|Owner { workload, asked, .. }| {
+            let lacks_names = workload.api.is_none() || workload.container.is_none();
+            workload.awaits_names()
+                && lacks_names
+                && now.saturating_duration_since(*asked) < pods.wait
+                && (pods.are_told || !workload.is_named_by_runtime)
+        })
+    }
+
+    /// Whether a cgroup that was known was removed.
+    #[must_use]
+    pub fn is_gone(&self, cgroup_id: u64) -> bool {
+        self.cgroups.known.get(&cgroup_id).is_none_or(Cgroup::is_gone)
     }
 
     /// Returns how many owners were asked for and are known.
     #[must_use]
     pub fn workloads(&self) -> usize {
-        self.known.values().filter(|cgroup| cgroup.workload.is_some()).count()
+        self.owners().count()
+    }
+
+    /// Returns the owners that were asked for and are known, with their cgroups' ids.
+    pub fn owners(&self) -> impl Iterator<Item = (u64, &Arc<Workload>)> {
+        let cgroups = self.cgroups.known.iter();
+        cgroups.filter_map(|(id, cgroup)| Some((*id, &cgroup.owner.as_ref()?.workload)))
+    }
+
+    /// Returns the cgroups of pods' containers that are there, asked for or not.
+    #[must_use]
+    pub fn pod_cgroups(&self) -> Vec<u64> {
+        let is_container = |cgroup: &Cgroup| {
+            let parts = path::parse(&cgroup.path);
+            !cgroup.is_gone() && parts.pod_uid.is_some() && parts.container_id.is_some()
+        };
+        let cgroups = self.cgroups.known.iter().filter(|(_, cgroup)| is_container(cgroup));
+        cgroups.map(|(id, _)| *id).collect()
     }
 
     /// Returns how many pods those are of.
     #[must_use]
     pub fn pods(&self) -> usize {
-        let workloads = self.known.values().filter_map(|cgroup| cgroup.workload.as_deref());
-        workloads.filter_map(|workload| workload.pod_uid.as_deref()).collect::<HashSet<_>>().len()
+        let uids = self.owners().filter_map(|(_, workload)| workload.pod_uid.as_deref());
+        uids.collect::<HashSet<_>>().len()
+    }
+
+    /// Returns how often the whole tree of cgroups was walked.
+    #[must_use]
+    pub const fn walks(&self) -> u64 {
+        self.cgroups.walks
     }
 
     /// Says why owners are unknown, where something is wrong.
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
-    }
-
-    /// Whether the id is found, by its handle or by a walk if one may be made.
-    fn find(&mut self, cgroup_id: u64, now: Instant) -> bool {
-        if self.missing.get(&cgroup_id).is_some_and(|until| now < *until) {
-            return false;
-        }
-        if !self.look_up(cgroup_id, now) {
-            if self.next_walk.is_some_and(|next| now < next) {
-                return false;
-            }
-            self.walk(now);
-        }
-        let found = self.known.contains_key(&cgroup_id);
-        if !found && self.missing.len() < MAX_MISSING {
-            self.missing.insert(cgroup_id, now + KEEP_MISSING);
-        }
-        found
-    }
-
-    /// Looks for one id by its handle. Returns whether that tells, found or not.
-    fn look_up(&mut self, cgroup_id: u64, now: Instant) -> bool {
-        let Some(root) = self.config.cgroup_root.as_deref().filter(|_| !self.needs_walks) else {
-            return false;
-        };
-        match (self.path_of)(root, cgroup_id) {
-            Ok(found) => {
-                self.problem = None;
-                self.refresh(now);
-                if let Some(path) = found {
-                    self.learn(cgroup_id, &path);
-                }
-                true
-            }
-            Err(error) => {
-                self.needs_walks = is_for_good(&error);
-                debug!(%error, self.needs_walks, "a cgroup is looked for by a walk");
-                false
-            }
-        }
-    }
-
-    /// Walks at first, for cgroups that are gone when their events are read, and now and then, to
-    /// tell which are gone.
-    fn refresh(&mut self, now: Instant) {
-        let is_due = |next: Option<Instant>| next.is_none_or(|next| now >= next);
-        if is_due(self.next_refresh) && is_due(self.next_walk) {
-            self.walk(now);
-        }
-    }
-
-    fn learn(&mut self, cgroup_id: u64, path: &str) {
-        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(&cgroup_id) {
-            return;
-        }
-        let walk = self.walks;
-        let cgroup = self.known.entry(cgroup_id).or_insert_with(|| Cgroup {
-            path: path.into(),
-            workload: None,
-            walk,
-            vanished: None,
-        });
-        cgroup.walk = walk;
-        cgroup.vanished = None;
-    }
-
-    fn walk(&mut self, now: Instant) {
-        let Some(root) = &self.config.cgroup_root else {
-            return;
-        };
-        self.walks += 1;
-        let (walk, known) = (self.walks, &mut self.known);
-        let started = Instant::now();
-        let result = tree::walk(root, |id, path| {
-            if let Some(cgroup) = known.get_mut(&id) {
-                cgroup.walk = walk;
-                cgroup.vanished = None;
-            } else if known.len() < MAX_KNOWN {
-                let cgroup = Cgroup { path: path.into(), workload: None, walk, vanished: None };
-                known.insert(id, cgroup);
-            }
-        });
-        let took = started.elapsed();
-        self.next_walk = Some(now + WALK_INTERVAL.max(took * WALK_REST));
-        self.next_refresh = Some(now + REFRESH_INTERVAL);
-        self.problem = result.err().map(|error| {
-            format!("cannot read the cgroups below {}: {error}; owners are unknown", root.display())
-        });
-        self.known.retain(|_, cgroup| {
-            let gone_for = |since: Instant| now.saturating_duration_since(since);
-            cgroup.walk == walk || gone_for(*cgroup.vanished.get_or_insert(now)) < KEEP_VANISHED
-        });
-        self.missing.retain(|_, until| now < *until);
-        debug!(cgroups = self.known.len(), ?took, "walked the cgroups");
+        self.cgroups.problem()
     }
 }
 
-/// Whether an error of a look-up says that the next one fails as well. The root may be gone for a
-/// moment only.
-fn is_for_good(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput
-    )
+impl Owner {
+    fn new(workload: Workload, now: Instant) -> Self {
+        Self {
+            workload: Arc::new(workload),
+            asked: now,
+            next_look: now + REFRESH_OWNER,
+            next_read: now + REFRESH_OWNER,
+            generation: None,
+        }
+    }
+
+    /// Whether a container that should have a name may have got one since.
+    fn lacks_names(&mut self, now: Instant) -> bool {
+        let Workload { container_id, container, .. } = &*self.workload;
+        let is_due = now >= self.next_read
+            && now.saturating_duration_since(self.asked) < NAMES_LATE
+            && container_id.is_some()
+            && container.is_none();
+        if is_due {
+            self.next_read = now + REFRESH_OWNER;
+        }
+        is_due
+    }
+
+    /// Whether the Kubernetes API has told of its pod and, where it has one, its container.
+    fn is_told(&self) -> bool {
+        let Workload { container_id, container_kind, api, .. } = &*self.workload;
+        api.is_some() && (container_id.is_none() || container_kind.is_some())
+    }
+
+    /// Takes what the files say now. What the Kubernetes API says goes before it.
+    fn describe_again(&mut self, now: Workload) {
+        if self.workload.api.is_none() {
+            self.workload = Arc::new(now);
+        } else if now.container.is_some() {
+            let mut workload = Workload::clone(&self.workload);
+            workload.container = now.container;
+            workload.runtime = now.runtime;
+            workload.is_named_by_runtime = now.is_named_by_runtime;
+            self.workload = Arc::new(workload);
+        }
+    }
+
+    /// Takes what the Kubernetes API says now. What it does not say any more stays known.
+    fn look_up(&mut self, index: &Index, now: Instant) {
+        let Workload { pod_uid, container_id, .. } = &*self.workload;
+        if pod_uid.is_none() && container_id.is_none() {
+            return;
+        }
+        let generation = Some(index.generation());
+        if self.generation == generation || (self.is_told() && now < self.next_look) {
+            return;
+        }
+        (self.generation, self.next_look) = (generation, now + REFRESH_OWNER);
+        // Also of an instance before the container was restarted, and where the path tells no pod.
+        let container = container_id.as_deref().and_then(|id| index.container(id));
+        let by_uid = pod_uid.as_deref().and_then(|uid| index.pod(uid));
+        // Where they are two, a manifest may have claimed a static pod's uid, but no container's id.
+        let by_uid = by_uid.filter(|pod| container.as_ref().is_none_or(|it| it.0.uid == pod.uid));
+        let by_container = || container.as_ref().map(|(pod, ..)| Arc::clone(pod));
+        let Some(pod) = by_uid.or_else(by_container) else { return };
+        let kind = container.as_ref().map(|(_, _, kind)| *kind);
+        let is_same = self.workload.api.as_ref().is_some_and(|known| Arc::ptr_eq(known, &pod))
+            && self.workload.container_kind == kind;
+        if is_same {
+            return;
+        }
+        let mut workload = Workload::clone(&self.workload);
+        workload.namespace = Some(pod.namespace.to_string());
+        workload.pod = Some(pod.name.to_string());
+        workload.pod_uid.get_or_insert_with(|| pod.uid.to_string());
+        if let Some((_, name, kind)) = container {
+            workload.container = Some(name.to_string());
+            workload.container_kind = Some(kind);
+        }
+        // A process's namespace was looked at once, perhaps before it was the pod's, and cannot be told
+        // without CAP_SYS_PTRACE; the agent's own network is its node's wherever there are pods.
+        workload.host_network = pod.host_network;
+        workload.api = Some(pod);
+        self.workload = Arc::new(workload);
+    }
 }
 
 /// Reads the owner off a path, and its names off the node's files.
-fn describe(config: &ResolverConfig, path: &str) -> Workload {
+fn describe(config: &ResolverConfig, cgroup_id: u64, path: &str) -> Workload {
     let path::PathParts { pod_uid, container_id, runtime, unit } = path::parse(path);
     let names = match &container_id {
         Some(id) => Names::look_up(&config.files, runtime, id),
         None => Names::default(),
     };
+    let is_named_by_runtime = names != Names::default();
     let proc = config.files.join("proc");
     // The root's processes, and the kernel's sockets that count as theirs, are everyone's.
     let root = config.cgroup_root.as_ref().filter(|_| path != "/");
@@ -254,12 +290,16 @@ fn describe(config: &ResolverConfig, path: &str) -> Workload {
         namespace: names.namespace,
         pod: names.pod,
         pod_uid,
+        api: None,
         container: names.container,
+        container_kind: None,
         container_id,
         runtime: runtime.or(names.runtime),
         unit,
+        cgroup_id,
         cgroup_path: path.to_owned(),
         process,
+        is_named_by_runtime,
         host_network: processes.is_some_and(|processes| processes.share_our_network()),
     }
 }

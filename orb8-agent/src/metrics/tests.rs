@@ -1,8 +1,15 @@
 use std::collections::BTreeSet;
+use std::time::Instant;
+
+use orb8_common::packet::protocol;
+use orb8_k8s::index::{Counts, Source};
+use orb8_k8s::resources::RESOURCES;
+use orb8_k8s::watch::WatchState;
 
 use super::*;
 use crate::config::Config;
-use crate::event::Signal;
+use crate::conntrack::{Tracking, Translations, Tuple, Wanted};
+use crate::event::{Signal, SocketEnd};
 use crate::pipeline::{LocalAddresses, Pipeline};
 use crate::status::{BpfRun, RingStatus, SourceStatus};
 
@@ -27,13 +34,36 @@ fn board() -> StatusBoard {
         status.map_bytes.set(Signal::Dns, 96);
         let run = BpfRun { run_ns: 1_500_000_000, runs: 10 };
         status.bpf_run.set(Signal::Flow, run);
+        status.kubernetes.watches = vec![WatchHealth {
+            source: Source::LocalPods,
+            resource: &RESOURCES[0],
+            state: WatchState::Connected,
+            synced: true,
+            lists: 1,
+            reconnections: 4,
+            stalls: 3,
+            bad_objects: 6,
+            last_sync: Some(1_700_000_000),
+            objects: 12,
+            error: None,
+        }];
+        status.kubernetes.counts = Counts {
+            pods: 40,
+            conflicts: 1,
+            skipped_addresses: 7,
+            skipped_objects: 8,
+            ..Counts::default()
+        };
     });
     board
 }
 
+fn pipeline() -> Pipeline {
+    Pipeline::new(&Config::in_process().unwrap(), LocalAddresses::default())
+}
+
 fn render(board: StatusBoard) -> String {
-    let pipeline = Pipeline::new(&Config::in_process().unwrap(), LocalAddresses::default());
-    Metrics::new(pipeline.shared(), board).render()
+    Metrics::new(pipeline().shared(), board).render()
 }
 
 #[test]
@@ -66,12 +96,48 @@ fn values_are_those_of_the_moment() {
         "orb8_agent_map_memory_bytes 4096.0",
         "orb8_agent_bpf_seconds_total 1.5",
         "orb8_agent_flows 0.0",
+        "orb8_k8s_watch_connected{resource=\"pods\"} 1.0",
+        "orb8_k8s_watch_reconnections_total{resource=\"pods\"} 4",
+        "orb8_k8s_last_sync_timestamp{resource=\"pods\"} 1700000000.0",
+        "orb8_k8s_watch_stalls_total{resource=\"pods\"} 3",
+        "orb8_k8s_bad_objects_total{resource=\"pods\"} 6",
+        "orb8_k8s_pods_tracked 40.0",
+        "orb8_k8s_address_conflicts 1.0",
+        "orb8_k8s_skipped_addresses_total 7",
+        "orb8_k8s_skipped_objects_total 8",
     ] {
         assert!(text.lines().any(|is| is == line), "no line {line:?} in:\n{text}");
     }
     board.update(|status| status.bpf_run.set(Signal::Flow, BpfRun::default()));
     let text = render(board);
     assert!(!text.contains("\norb8_agent_bpf_seconds_total "), "absent, not zero");
+}
+
+#[derive(Debug)]
+struct Untracked;
+
+impl Tracking for Untracked {
+    fn opposite_of(&mut self, _tuple: &Tuple) -> std::io::Result<Option<Tuple>> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn questions_that_are_left_out_are_told() {
+    let mut translations = Translations::new(|| Ok(Box::new(Untracked)));
+    let now = Instant::now();
+    for port in 1..5000 {
+        let source = SocketEnd { port, ..SocketEnd::default() };
+        let tuple = Tuple { source, protocol: protocol::TCP, ..Tuple::default() };
+        translations.opposite(&Wanted { tuple, ..Wanted::default() }, now);
+    }
+    let skipped = translations.skipped();
+    assert!(skipped > 0);
+    let mut pipeline = pipeline();
+    pipeline.set_translations(translations);
+    let text = Metrics::new(pipeline.shared(), board()).render();
+    let line = format!("orb8_agent_conntrack_skipped_total {skipped}");
+    assert!(text.lines().any(|is| is == line), "no line {line:?} in:\n{text}");
 }
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");

@@ -9,8 +9,11 @@ use orb8_proto::v1;
 
 use super::Pipeline;
 use super::hub::Weight;
+use super::sockets::NodeSockets;
+use super::unnamed::{Held, Owned};
+use crate::enrich::{Role, Seen};
 use crate::event::{DnsAnswer, DnsData, DnsExchange, DnsOutcome, DnsSide, SocketEnd, UnixNanos};
-use crate::identity::Workload;
+use crate::identity::{Ends, Party, Workload};
 use crate::store::dns::{DnsPage, DnsQuery};
 use crate::store::{InterfaceNames, ip_of, owner_fields, protocol_of};
 
@@ -19,8 +22,40 @@ use crate::store::{InterfaceNames, ip_of, owner_fields, protocol_of};
 pub struct DnsEvent {
     /// What became of it.
     pub exchange: Box<DnsExchange>,
-    /// The owner of the local end.
-    pub subject: Option<Arc<Workload>>,
+    /// Who is at both ends: the client is the source, the server the destination.
+    pub ends: Ends,
+}
+
+impl DnsEvent {
+    /// Returns which end is this node's. Of what was seen on an interface, the socket that is known
+    /// is taken for the client's: servers are rarely in a sandbox.
+    #[must_use]
+    pub const fn local(&self) -> End {
+        local_end(self.exchange.side)
+    }
+
+    /// Returns the owner of the local end.
+    #[must_use]
+    pub fn subject(&self) -> Option<&Workload> {
+        self.ends.get(self.local()).workload()
+    }
+}
+
+impl Owned for DnsEvent {
+    fn local(&self) -> Option<End> {
+        Some(local_end(self.exchange.side))
+    }
+
+    fn ends(&mut self) -> &mut Ends {
+        &mut self.ends
+    }
+}
+
+const fn local_end(side: DnsSide) -> End {
+    match side {
+        DnsSide::Client | DnsSide::Transit => End::Source,
+        DnsSide::Server => End::Destination,
+    }
 }
 
 impl Weight for DnsEvent {
@@ -55,20 +90,57 @@ impl Pipeline {
     /// Returns the DNS summaries that a query asks for.
     #[must_use]
     pub fn query_dns(&mut self, query: &DnsQuery) -> DnsPage {
-        let (identity, now) = (&mut self.identity, Instant::now());
-        self.dns.find_owners(|cgroup_id| identity.resolve(cgroup_id, now), now);
+        let (enrich, now) = (&mut self.enrich, Instant::now());
+        self.dns.find_owners(|cgroup_id| enrich.owner(cgroup_id, now), now);
         self.dns.query(query)
     }
 
     pub(super) fn take_dns(&mut self, time: UnixNanos, exchange: Box<DnsExchange>, now: Instant) {
-        let subject = self.identity.resolve(exchange.cgroup_id, now);
+        let subject = self.enrich.owner(exchange.cgroup_id, now);
         // Not at the end of a cycle only: flows may be off.
         self.names.expire(time);
         self.names.learn(time, &exchange);
         self.dns.apply(time, &exchange, subject.as_ref(), now);
         if self.hubs.dns.is_wanted() {
-            self.hubs.dns.push(time, DnsEvent { exchange, subject });
+            let ends = self.dns_ends(time, &exchange, subject, now);
+            let Self { unnamed, hubs, enrich, .. } = self;
+            let held =
+                Held { cgroup_id: exchange.cgroup_id, time, event: DnsEvent { exchange, ends } };
+            unnamed.dns.send(held, &mut hubs.dns, enrich, now);
         }
+    }
+
+    fn dns_ends(
+        &mut self,
+        time: UnixNanos,
+        exchange: &DnsExchange,
+        subject: Option<Arc<Workload>>,
+        now: Instant,
+    ) -> Ends {
+        let Self { enrich, store, connections, arriving, .. } = self;
+        let sockets = NodeSockets { flows: store, connections, arriving };
+        let mut ends = Ends::default();
+        let local = local_end(exchange.side);
+        for end in [local, local.other()] {
+            let (at, other) = match end {
+                End::Source => (exchange.client, exchange.server),
+                End::Destination => (exchange.server, exchange.client),
+            };
+            let seen = Seen {
+                end: at,
+                other,
+                protocol: exchange.transport,
+                began: exchange.asked.unwrap_or(time),
+                beside: subject.as_deref().filter(|_| end != local),
+                role: Role::of(end, Some(End::Source)),
+            };
+            let party = ends.get_mut(end);
+            *party = subject.clone().filter(|_| end == local).into();
+            if end != local || !party.is_socket() {
+                party.learn(enrich.party(&seen, &sockets, now));
+            }
+        }
+        ends
     }
 }
 
@@ -91,15 +163,10 @@ impl<'a> DnsView<'a> {
         }
     }
 
-    /// Returns the owner of one end. Of what was seen on an interface, the socket that is known is
-    /// taken for the client's: servers are rarely in a sandbox.
+    /// Returns who is at one end.
     #[must_use]
-    pub fn workload(&self, end: End) -> Option<&'a Workload> {
-        let local = match self.event.exchange.side {
-            DnsSide::Client | DnsSide::Transit => End::Source,
-            DnsSide::Server => End::Destination,
-        };
-        self.event.subject.as_deref().filter(|_| end == local)
+    pub fn party(&self, end: End) -> Option<&'a Party> {
+        Some(self.event.ends.get(end))
     }
 }
 
@@ -125,7 +192,7 @@ impl FlowFields for DnsView<'_> {
     /// Only where the index is of this agent's namespace: a socket's may be another one's.
     fn interface(&self) -> Option<&str> {
         let is_ours = self.event.exchange.side == DnsSide::Transit
-            || self.event.subject.as_ref().is_some_and(|owner| owner.host_network);
+            || self.event.subject().is_some_and(|owner| owner.host_network);
         self.interfaces.get(self.event.exchange.ifindex).filter(|_| is_ours)
     }
 }

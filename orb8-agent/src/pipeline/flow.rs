@@ -2,16 +2,30 @@
 
 use std::time::{Duration, Instant};
 
+use orb8_common::flow::FlowKey;
+use orb8_proto::filter::End;
+
 use super::Pipeline;
 use super::dedup::Verdict;
 use super::hub::Weight;
-use crate::event::{FlowSample, SampleKind, UnixNanos};
+use super::sockets::{NoSockets, NodeSockets};
+use super::unnamed::{Held, Owned};
+use crate::enrich::{Enricher, Role, Seen};
+use crate::event::{FlowSample, SampleKind, SocketEnd, UnixNanos};
+use crate::identity::{Ends, Party, Workload};
 use crate::store::{
     Added, Change, EndReason, Ended, Flow, FlowRow, InterfaceNames, Owner, Page, Query,
 };
 
+/// IP protocol number.
+const TCP: u8 = 6;
+
 /// The answer that a client acts on may be read after the first packets of what it does.
 const LABEL_LATE: Duration = Duration::from_secs(10);
+
+/// Datagrams to a Service may go to another backend as soon as connection tracking has forgotten the
+/// one before, which takes so many seconds.
+const TRANSLATED_FOR_S: u16 = 30;
 
 /// Something that happened with a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +47,16 @@ impl Weight for FlowEvent {
     }
 }
 
+impl Owned for FlowEvent {
+    fn local(&self) -> Option<End> {
+        self.row.flow.local_end()
+    }
+
+    fn ends(&mut self) -> &mut Ends {
+        &mut self.row.flow.ends
+    }
+}
+
 /// What happened with a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowStep {
@@ -49,7 +73,9 @@ pub enum FlowStep {
 impl Pipeline {
     /// Returns the flows that a query asks for.
     #[must_use]
-    pub fn query(&self, query: &Query, interfaces: &InterfaceNames) -> Page {
+    pub fn query(&mut self, query: &Query, interfaces: &InterfaceNames) -> Page {
+        let (enrich, now) = (&mut self.enrich, Instant::now());
+        self.store.find_names(|workload| enrich.owner(workload.cgroup_id, now));
         let mut page = self.store.query(query, interfaces);
         for row in &mut page.rows {
             row.tcp = self.connections.health_of(&row.flow);
@@ -80,9 +106,9 @@ impl Pipeline {
     }
 
     pub(super) fn tell_ended(&mut self) {
-        let Self { store, connections, hubs, clock, .. } = self;
+        let Self { store, connections, hubs, unnamed, enrich, clock, .. } = self;
         let is_wanted = hubs.flow.is_wanted();
-        let mut now = None;
+        let (mut now, told) = (None, Instant::now());
         for Ended { mut row, reason, added } in store.take_ended().filter(|_| is_wanted) {
             let time = match reason {
                 EndReason::Fin | EndReason::Rst => row.flow.last,
@@ -91,7 +117,9 @@ impl Pipeline {
             };
             let Added { packets, bytes } = added;
             row.tcp = connections.health_of(&row.flow);
-            hubs.flow.push(time, FlowEvent { step: FlowStep::End(reason), row, packets, bytes });
+            let cgroup_id = row.flow.cgroup_id;
+            let event = FlowEvent { step: FlowStep::End(reason), row, packets, bytes };
+            unnamed.flow.send(Held { cgroup_id, time, event }, &mut hubs.flow, enrich, told);
         }
     }
 
@@ -100,12 +128,19 @@ impl Pipeline {
     }
 
     fn count(&mut self, time: UnixNanos, sample: &FlowSample, now: Instant) {
-        let subject = self.identity.resolve(sample.cgroup_id, now);
+        let subject = self.enrich.owner(sample.cgroup_id, now);
         let self_traffic = self.self_traffic.includes(sample, subject.as_deref());
         let (change, flow) = self.store.apply(sample, Owner { subject, self_traffic }, now);
         if flow.label.is_none() && (change == Change::New || is_young(flow)) {
             flow.label = self.names.label(flow);
         }
+        let flow = if is_worth_a_look(flow, sample.kind, &self.enrich) {
+            self.look(&sample.key, now);
+            let Some(flow) = self.store.get_mut(&sample.key) else { return };
+            flow
+        } else {
+            flow
+        };
         let step = match (change, sample.kind) {
             (Change::New, _) => Some(FlowStep::New),
             (Change::Updated, _) => Some(FlowStep::Update),
@@ -118,10 +153,98 @@ impl Pipeline {
             let tcp = self.connections.health_of(&flow);
             let row = FlowRow { tcp, ..self.store.row(flow) };
             let (packets, bytes) = (sample.packets, sample.bytes);
-            self.hubs.flow.push(time, FlowEvent { step, row, packets, bytes });
+            let Self { unnamed, hubs, enrich, .. } = self;
+            let event = FlowEvent { step, row, packets, bytes };
+            let held = Held { cgroup_id: sample.cgroup_id, time, event };
+            unnamed.flow.send(held, &mut hubs.flow, enrich, now);
         }
         self.tell_ended();
     }
+
+    /// Looks for who is at a flow's ends.
+    fn look(&mut self, key: &FlowKey, now: Instant) {
+        let Self { enrich, store, connections, arriving, .. } = self;
+        let Some(flow) = store.get_mut(key) else { return };
+        flow.looked.note(enrich.epoch(), flow.last);
+        let flow = flow.clone();
+        let local = flow.local_end();
+        let source = SocketEnd { addr: key.source_addr, port: key.source_port };
+        let destination = SocketEnd { addr: key.destination_addr, port: key.destination_port };
+        for (end, at, other) in
+            [(End::Source, source, destination), (End::Destination, destination, source)]
+        {
+            let is_new = has_successor(&flow, end, enrich);
+            // The owner of a local socket is known by its cgroup, if at all.
+            let is_done = is_settled(&flow, end) && !is_new && !may_move(&flow, end);
+            if flow.is_owned(end) || is_done {
+                continue;
+            }
+            let beside = local.filter(|local| *local != end);
+            let seen = Seen {
+                end: at,
+                other,
+                protocol: key.protocol,
+                began: if is_connected(&flow) { flow.first } else { flow.last },
+                beside: beside.and_then(|local| flow.ends.get(local).workload()),
+                role: Role::of(end, flow.asking),
+            };
+            let is_of_kernel = flow.sender_of_kernel() == Some(end);
+            let sockets = NodeSockets { flows: store, connections, arriving };
+            let party = match is_of_kernel {
+                true => enrich.party(&seen, &NoSockets, now),
+                false => enrich.party(&seen, &sockets, now),
+            };
+            let Some(flow) = store.get_mut(key) else { return };
+            let party_now = flow.ends.get_mut(end);
+            if is_new || (is_of_kernel && party.is_named()) {
+                party_now.succeed(party);
+            } else {
+                party_now.learn(party);
+            }
+        }
+    }
+}
+
+/// Whether who is at its ends may be known better now than when it was last looked for.
+fn is_worth_a_look(flow: &Flow, kind: SampleKind, enrich: &Enricher) -> bool {
+    let is_named = |end: &End| flow.ends.get(*end).is_named();
+    if !flow.looked.is_of(enrich.epoch()) && !End::BOTH.iter().all(is_named) {
+        return true;
+    }
+    // Its moments are few, and a short flow has nothing but them; counts come once a cycle.
+    let is_moment = kind != SampleKind::Counted;
+    let is_due = is_moment || flow.looked.is_due();
+    let is_changed = |end: &End| has_successor(flow, *end, enrich) || may_move(flow, *end);
+    let is_open = |end: &End| !is_settled(flow, *end);
+    (is_due && is_young(flow) && End::BOTH.iter().any(is_open))
+        || (!is_moment && End::BOTH.iter().any(is_changed))
+}
+
+/// Whether nothing better can become known of an end.
+fn is_settled(flow: &Flow, end: End) -> bool {
+    match flow.sender_of_kernel() == Some(end) {
+        true => matches!(flow.ends.get(end), Party::Pod(_) | Party::Front(_)),
+        false => flow.ends.get(end).is_settled(),
+    }
+}
+
+/// Whether somebody else may be at an end by now, since who was is gone. A connection ends with it.
+fn has_successor(flow: &Flow, end: End, enrich: &Enricher) -> bool {
+    let is_gone = |owner: &Workload| enrich.is_gone(owner.cgroup_id);
+    !is_connected(flow)
+        && flow.local_end() != Some(end)
+        && flow.ends.get(end).workload().is_some_and(is_gone)
+}
+
+/// Whether what is sent to an end may go elsewhere by now.
+fn may_move(flow: &Flow, end: End) -> bool {
+    !is_connected(flow)
+        && flow.looked.age(flow.last) >= TRANSLATED_FOR_S
+        && flow.ends.get(end).front().is_some()
+}
+
+const fn is_connected(flow: &Flow) -> bool {
+    flow.key.protocol == TCP
 }
 
 fn is_young(flow: &Flow) -> bool {

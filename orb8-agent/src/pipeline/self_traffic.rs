@@ -27,6 +27,12 @@ impl LocalAddresses {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
+    /// Whether nobody listed them yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Whether the address is one of this host's. Loopback always is.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

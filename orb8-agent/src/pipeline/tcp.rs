@@ -9,18 +9,24 @@ use orb8_proto::v1;
 
 use super::Pipeline;
 use super::hub::Weight;
+use super::sockets::NodeSockets;
+use super::unnamed::{Held, Owned};
+use crate::enrich::{Role, Seen};
 use crate::event::{SocketEnd, TcpKind, TcpRole, TcpSample, UnixNanos};
-use crate::identity::Workload;
-use crate::store::tcp::{ConnectionOwner, TcpHealth, TcpPage, TcpQuery, TcpTotals};
+use crate::identity::{Ends, Party, Workload};
+use crate::store::tcp::{Connection, ConnectionOwner, TcpHealth, TcpPage, TcpQuery, TcpTotals};
 use crate::store::{InterfaceNames, Label, ip_of, owner_fields, state_of};
+
+/// IP protocol number.
+const TCP: u8 = 6;
 
 /// Something that happened to a connection, listener or packet, and whose it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpEvent {
     /// What.
     pub sample: Box<TcpSample>,
-    /// The owner of the local end.
-    pub subject: Option<Arc<Workload>>,
+    /// Who is at both ends.
+    pub ends: Ends,
     /// Which of the two ends is local, where that is known.
     pub local: Option<End>,
     /// What is known of the connection.
@@ -40,12 +46,22 @@ impl Weight for TcpEvent {
     }
 }
 
+impl Owned for TcpEvent {
+    fn local(&self) -> Option<End> {
+        self.local
+    }
+
+    fn ends(&mut self) -> &mut Ends {
+        &mut self.ends
+    }
+}
+
 impl Pipeline {
     /// Returns the connections that a query asks for.
     #[must_use]
     pub fn query_tcp(&mut self, query: &TcpQuery) -> TcpPage {
-        let (identity, now) = (&mut self.identity, Instant::now());
-        self.connections.find_owners(|cgroup_id| identity.resolve(cgroup_id, now));
+        let (enrich, now) = (&mut self.enrich, Instant::now());
+        self.connections.find_owners(|cgroup_id| enrich.owner(cgroup_id, now));
         self.connections.query(query)
     }
 
@@ -65,6 +81,7 @@ impl Pipeline {
         // Not at the end of a cycle only: flows may be off.
         self.connections.expire(now);
         let mut is_reversed = None;
+        let mut known = None;
         if let Some(found) = self.connections.find(&sample) {
             is_reversed = Some(found.is_reversed);
             if sample.cgroup_id == 0 {
@@ -73,14 +90,22 @@ impl Pipeline {
             if sample.role == TcpRole::Unknown {
                 sample.role = found.connection.health().role;
             }
+            let Connection { subject, peer, looked, .. } = found.connection;
+            let began = found.connection.health().opened.unwrap_or(time);
+            let (subject, peer) = (subject.clone(), peer.clone());
+            known = Some(Remembered { subject, peer, looked: *looked, began });
         }
         let local = local_end(&sample, is_reversed);
-        let subject = self.identity.resolve(sample.cgroup_id, now);
+        let subject = self.enrich.owner(sample.cgroup_id, now);
+        let ends = self.tcp_ends(time, &sample, local, subject.as_ref(), known, now);
         // Its `local` is the local end, whatever is told as the source.
         let own = if sample.of_packet { local } else { Some(End::Source) };
         let self_traffic = self.self_traffic.includes_connection(&sample, own, subject.as_deref());
         let label = self.label_of(time, &sample);
-        let owner = ConnectionOwner { subject: subject.clone(), label, self_traffic };
+        let of = |end: Option<End>| end.map(|end| ends.get(end).clone()).unwrap_or_default();
+        let (own, peer) = (of(local), of(local.map(End::other)));
+        let looked = self.enrich.epoch();
+        let owner = ConnectionOwner { subject: own, peer, looked, label, self_traffic };
         let known = self.connections.apply(time, &sample, owner, now);
         if sample.kind == TcpKind::Progress || !self.hubs.tcp.is_wanted() {
             return;
@@ -91,9 +116,50 @@ impl Pipeline {
             || self.own_netns == Some(sample.netns);
         let (health, label) = known.map(|known| (known.health, known.label)).unzip();
         let label = label.flatten();
-        let event =
-            TcpEvent { sample, subject, local, health, label, self_traffic, in_our_network };
-        self.hubs.tcp.push(time, event);
+        let cgroup_id = sample.cgroup_id;
+        let event = TcpEvent { sample, ends, local, health, label, self_traffic, in_our_network };
+        let Self { unnamed, hubs, enrich, .. } = self;
+        unnamed.tcp.send(Held { cgroup_id, time, event }, &mut hubs.tcp, enrich, now);
+    }
+
+    /// Tells who is at the ends, in the order of what is told.
+    fn tcp_ends(
+        &mut self,
+        time: UnixNanos,
+        sample: &TcpSample,
+        local: Option<End>,
+        subject: Option<&Arc<Workload>>,
+        known: Option<Remembered>,
+        now: Instant,
+    ) -> Ends {
+        let Self { enrich, store, connections, arriving, .. } = self;
+        let sockets = NodeSockets { flows: store, connections, arriving };
+        let mut ends = Ends::default();
+        for end in End::BOTH {
+            let Some(at) = end_of(sample, end) else { continue };
+            let is_local = local == Some(end);
+            let owner = subject.filter(|_| is_local);
+            let party = ends.get_mut(end);
+            if let Some(known) = known.as_ref().filter(|_| local.is_some()) {
+                *party = known.get(is_local).clone();
+            }
+            if let Some(owner) = owner {
+                party.learn(Party::Workload(Arc::clone(owner)));
+            }
+            if is_final(party, owner, sample, known.as_ref(), enrich.epoch()) {
+                continue;
+            }
+            let seen = Seen {
+                end: at,
+                other: end_of(sample, end.other()).unwrap_or_default(),
+                protocol: TCP,
+                began: known.as_ref().map_or(time, |known| known.began),
+                beside: subject.map(|subject| &**subject).filter(|_| !is_local),
+                role: Role::of(end, asking_end(sample, local)),
+            };
+            party.learn(enrich.party(&seen, &sockets, now));
+        }
+        ends
     }
 
     /// Returns the name by which a client found the server, when it connects or fails to.
@@ -108,6 +174,56 @@ impl Pipeline {
         };
         let began = UnixNanos(time.0.saturating_sub(took));
         self.names.label_of(sample.cgroup_id, sample.local.addr, sample.remote.addr, began)
+    }
+}
+
+/// What a connection's table says of it.
+struct Remembered {
+    subject: Party,
+    peer: Party,
+    looked: u32,
+    began: UnixNanos,
+}
+
+impl Remembered {
+    const fn get(&self, is_local: bool) -> &Party {
+        if is_local { &self.subject } else { &self.peer }
+    }
+}
+
+/// Whether another look tells no more of an end: the owner of a local socket is known by its cgroup,
+/// if at all, and what is only counted is no news.
+fn is_final(
+    party: &Party,
+    owner: Option<&Arc<Workload>>,
+    sample: &TcpSample,
+    known: Option<&Remembered>,
+    epoch: u32,
+) -> bool {
+    let is_counted = || sample.kind == TcpKind::Progress;
+    let was_looked_for = || known.is_some_and(|known| known.looked == epoch);
+    owner.is_some_and(|owner| !owner.is_root())
+        || party.is_settled()
+        || (is_counted() && was_looked_for())
+}
+
+/// Returns one end of what is told: the source is who opened the connection, or sent the packet. A
+/// listener has one only.
+fn end_of(sample: &TcpSample, end: End) -> Option<SocketEnd> {
+    let TcpSample { local, remote, of_packet, role, .. } = *sample;
+    let is_reversed = !of_packet && matches!(role, TcpRole::Server | TcpRole::Listener);
+    if role == TcpRole::Listener && !of_packet && end == End::Source {
+        return None;
+    }
+    Some(if (end == End::Source) == is_reversed { remote } else { local })
+}
+
+/// Which end opened the connection, where that is known.
+fn asking_end(sample: &TcpSample, local: Option<End>) -> Option<End> {
+    match sample.role {
+        TcpRole::Client => local,
+        TcpRole::Server | TcpRole::Listener => local.map(End::other),
+        TcpRole::Unknown => None,
     }
 }
 
@@ -137,12 +253,7 @@ impl<'a> TcpView<'a> {
     /// Returns one end. A listener has one only.
     #[must_use]
     pub fn end(&self, end: End) -> Option<SocketEnd> {
-        let TcpSample { local, remote, of_packet, role, .. } = &*self.event.sample;
-        let is_reversed = !of_packet && matches!(role, TcpRole::Server | TcpRole::Listener);
-        if *role == TcpRole::Listener && !of_packet && end == End::Source {
-            return None;
-        }
-        Some(if (end == End::Source) == is_reversed { *remote } else { *local })
+        end_of(&self.event.sample, end)
     }
 
     /// Returns the name of one end.
@@ -152,10 +263,10 @@ impl<'a> TcpView<'a> {
         self.event.label.as_deref().filter(|_| is_remote)
     }
 
-    /// Returns the owner of one end.
+    /// Returns who is at one end.
     #[must_use]
-    pub fn workload(&self, end: End) -> Option<&'a Workload> {
-        self.event.subject.as_deref().filter(|_| self.event.local == Some(end))
+    pub fn party(&self, end: End) -> Option<&'a Party> {
+        Some(self.event.ends.get(end))
     }
 }
 

@@ -9,7 +9,7 @@ use orb8_proto::v1::{self, Direction, Protocol};
 
 use super::Flow;
 use crate::event::{DnsOutcome, DnsSide};
-use crate::identity::Workload;
+use crate::identity::Party;
 
 /// IP protocol numbers.
 const ICMP: u8 = 1;
@@ -18,27 +18,49 @@ const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
 
-/// The parts of [`FlowFields`] that read an end's [`Workload`].
+/// The parts of [`FlowFields`] that read who is at an end.
 macro_rules! owner_fields {
     () => {
         fn namespace(&self, end: End) -> Option<&str> {
-            self.workload(end)?.namespace.as_deref()
+            self.party(end)?.namespace()
         }
 
         fn pod(&self, end: End) -> Option<&str> {
-            self.workload(end)?.pod.as_deref()
+            self.party(end)?.pod_name()
         }
 
         fn container(&self, end: End) -> Option<&str> {
-            self.workload(end)?.container_label()
+            self.party(end)?.workload()?.container_label()
         }
 
         fn container_id(&self, end: End) -> Option<&str> {
-            self.workload(end)?.container_id.as_deref()
+            self.party(end)?.workload()?.container_id.as_deref()
         }
 
         fn unit(&self, end: End) -> Option<&str> {
-            self.workload(end)?.unit.as_deref()
+            self.party(end)?.workload()?.unit.as_deref()
+        }
+
+        fn label(&self, end: End, key: &str) -> Option<&str> {
+            self.party(end)?.label(key)
+        }
+
+        fn has_labels(&self, end: End) -> bool {
+            self.party(end).is_some_and(|party| party.pod().is_some())
+        }
+
+        fn controller(&self, end: End) -> Option<(&str, &str)> {
+            let controller = self.party(end)?.controller()?;
+            Some((&controller.kind, &controller.name))
+        }
+
+        fn service(&self, end: End) -> Option<(&str, &str)> {
+            let service = &self.party(end)?.service()?.service;
+            Some((&service.namespace, &service.name))
+        }
+
+        fn node(&self, end: End) -> Option<&str> {
+            self.party(end)?.node_name()
         }
     };
 }
@@ -83,11 +105,10 @@ pub struct FlowView<'a> {
 }
 
 impl<'a> FlowView<'a> {
-    /// Returns the owner of one end.
+    /// Returns who is at one end.
     #[must_use]
-    pub fn workload(&self, end: End) -> Option<&'a Workload> {
-        let is_local = self.flow.local_end() == Some(end);
-        self.flow.subject.as_deref().filter(|_| is_local)
+    pub fn party(&self, end: End) -> Option<&'a Party> {
+        Some(self.flow.ends.get(end))
     }
 
     /// Returns the address of one end as it is in the key.
@@ -143,7 +164,7 @@ impl FlowFields for FlowView<'_> {
 
     /// Only where the index is of this agent's namespace: a socket's may be another one's.
     fn interface(&self) -> Option<&str> {
-        let owner = self.flow.subject.as_deref();
+        let owner = self.flow.subject();
         let is_ours = self.flow.key.hook == HOOK_INTERFACE
             || owner.is_some_and(|workload| workload.host_network);
         self.interfaces.get(self.flow.ifindex).filter(|_| is_ours)

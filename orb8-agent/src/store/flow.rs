@@ -2,20 +2,32 @@
 
 use std::sync::Arc;
 
-use orb8_common::flow::{DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey, HOOK_SOCKET};
+use orb8_common::flow::{DIRECTION_EGRESS, DIRECTION_INGRESS, FlowKey, HOOK_SOCKET, KEY_FRAGMENT};
 use orb8_proto::filter::End;
 
 use super::{Label, Owner};
-use crate::event::{FlowSample, UnixNanos};
-use crate::identity::Workload;
+use crate::event::{FlowSample, SampleKind, SocketEnd, UnixNanos};
+use crate::identity::{Ends, Party, Workload};
+
+/// IP protocol numbers.
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const ICMPV6: u8 = 58;
+/// TCP flags as in the header.
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
 
 /// One direction of one 5-tuple at one observation point, and what was counted for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// What it is.
     pub key: FlowKey,
-    /// The owner of its local end.
-    pub subject: Option<Arc<Workload>>,
+    /// Who is at both ends.
+    pub ends: Ends,
+    /// The last look at who that is.
+    pub looked: Looked,
+    /// The end that opened the connection, where that was seen.
+    pub asking: Option<End>,
     /// Wire packets.
     pub packets: u64,
     /// IP bytes.
@@ -44,6 +56,47 @@ pub struct Flow {
     pub(super) cycle_bytes: u64,
     /// Counts that the event of its end will tell.
     pub(super) untold: Added,
+}
+
+/// When it was last looked who is at a flow's ends. There are many flows: all of it is as short as
+/// it can be, and wraps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    epoch: u8,
+    /// Times that counts were added, up to 255.
+    counted: u8,
+    /// Seconds, as of the flow's last packet.
+    at: u16,
+}
+
+impl Looked {
+    /// Notes a look, by [`Enricher::epoch`](crate::enrich) and the flow's last packet.
+    pub const fn note(&mut self, epoch: u32, last: UnixNanos) {
+        (self.epoch, self.at) = (epoch as u8, seconds(last));
+    }
+
+    /// Whether nothing was known anew since.
+    #[must_use]
+    pub const fn is_of(self, epoch: u32) -> bool {
+        self.epoch == epoch as u8
+    }
+
+    /// Returns how long ago it was at a packet, in seconds.
+    #[must_use]
+    pub const fn age(self, last: UnixNanos) -> u16 {
+        seconds(last).wrapping_sub(self.at)
+    }
+
+    /// Whether it is time for another look at what is not known yet: of the flow's counts each time
+    /// after twice as many.
+    #[must_use]
+    pub const fn is_due(self) -> bool {
+        self.counted.is_power_of_two()
+    }
+}
+
+const fn seconds(time: UnixNanos) -> u16 {
+    (time.0 / 1_000_000_000) as u16
 }
 
 /// What was added to a flow.
@@ -98,7 +151,9 @@ impl Flow {
     pub(super) fn new(sample: &FlowSample) -> Self {
         Self {
             key: sample.key,
-            subject: None,
+            ends: Ends::default(),
+            looked: Looked::default(),
+            asking: None,
             packets: 0,
             bytes: 0,
             first: sample.first,
@@ -121,7 +176,7 @@ impl Flow {
         // Exhaustive: a new field must be added up, or said why not.
         let FlowSample {
             key: _,
-            kind: _,
+            kind,
             cgroup_id,
             cookie,
             ifindex,
@@ -149,8 +204,54 @@ impl Flow {
         if *ifindex != 0 {
             self.ifindex = *ifindex;
         }
-        self.subject = owner.subject.or(self.subject.take());
+        match kind {
+            SampleKind::New => self.asking = asking_end(sample),
+            SampleKind::Counted => self.looked.counted = self.looked.counted.saturating_add(1),
+            SampleKind::Fin | SampleKind::Rst => {}
+        }
+        if let Some(subject) = owner.subject {
+            self.belong_to(subject);
+        }
         self.self_traffic |= owner.self_traffic;
+    }
+
+    /// Takes the owner of its local end. That of the kernel's own packets is whoever made the network
+    /// namespace: the address goes before it.
+    fn belong_to(&mut self, subject: Arc<Workload>) {
+        let Some(local) = self.local_end() else { return };
+        let is_exact = !subject.is_root() && self.sender_of_kernel() != Some(local);
+        let party = self.ends.get_mut(local);
+        if is_exact || !matches!(party, Party::Pod(_) | Party::Front(_)) {
+            *party = Party::Workload(subject);
+        }
+    }
+
+    /// Whether the owner of an end is known by its own socket.
+    #[must_use]
+    pub fn is_owned(&self, end: End) -> bool {
+        let is_exact = || self.sender_of_kernel() != Some(end);
+        matches!(self.ends.get(end), Party::Workload(owner) if !owner.is_root() && is_exact())
+            && self.local_end() == Some(end)
+    }
+
+    /// Returns the end that sends, where that is always the kernel itself and no process.
+    #[must_use]
+    pub fn sender_of_kernel(&self) -> Option<End> {
+        let FlowKey { protocol, source_port: kind, flags, .. } = self.key;
+        let is_of_kernel = match protocol {
+            // Answers and errors.
+            ICMP => matches!(kind, 0 | 3 | 5 | 11 | 12 | 14 | 18),
+            // Errors, answers, listener reports and neighbor discovery.
+            ICMPV6 => matches!(kind, 1..=4 | 129 | 131..=137 | 143),
+            _ => false,
+        };
+        (is_of_kernel && flags & KEY_FRAGMENT == 0).then_some(End::Source)
+    }
+
+    /// Returns the owner of its local end.
+    #[must_use]
+    pub fn subject(&self) -> Option<&Workload> {
+        self.ends.get(self.local_end()?).workload()
     }
 
     /// Returns the name of one end's address, where the other end's owner looked it up.
@@ -184,6 +285,15 @@ pub fn local_end(key: &FlowKey, cgroup_id: u64) -> Option<End> {
     }
 }
 
+/// Returns the end that opens a connection with a flow's first packet.
+fn asking_end(first: &FlowSample) -> Option<End> {
+    match (first.key.protocol, first.tcp_flags & (SYN | ACK)) {
+        (TCP, SYN) => Some(End::Source),
+        (TCP, flags) if flags == SYN | ACK => Some(End::Destination),
+        _ => None,
+    }
+}
+
 /// Returns the key of the other direction, seen at the same point.
 pub(super) fn reverse(key: &FlowKey) -> FlowKey {
     FlowKey {
@@ -196,5 +306,23 @@ pub(super) fn reverse(key: &FlowKey) -> FlowKey {
             _ => DIRECTION_EGRESS,
         },
         ..*key
+    }
+}
+
+/// Returns a key with a 5-tuple alone.
+pub(super) fn five_tuple(protocol: u8, source: SocketEnd, destination: SocketEnd) -> FlowKey {
+    FlowKey {
+        source_addr: source.addr,
+        destination_addr: destination.addr,
+        source_port: source.port,
+        destination_port: destination.port,
+        ifindex: 0,
+        cgroup_id: 0,
+        protocol,
+        direction: 0,
+        hook: 0,
+        flags: 0,
+        vlan: 0,
+        inner_vlan: 0,
     }
 }

@@ -16,8 +16,8 @@ use hashbrown::HashMap;
 use orb8_common::tcp::STATE_CLOSE;
 
 use super::Label;
-use crate::event::{TcpKind, TcpRole, TcpSample, UnixNanos};
-use crate::identity::Workload;
+use crate::event::{SocketEnd, TcpKind, TcpRole, TcpSample, UnixNanos};
+use crate::identity::{Party, Workload};
 
 mod connection;
 mod ends;
@@ -72,7 +72,11 @@ const OWN_IDS: Id = 1 << 63;
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionOwner {
     /// The owner of the local end.
-    pub subject: Option<Arc<Workload>>,
+    pub subject: Party,
+    /// Who is at the other end.
+    pub peer: Party,
+    /// [`Enricher::epoch`](crate::enrich) of the look at who that is.
+    pub looked: u32,
     /// The name by which it found the other end.
     pub label: Option<Arc<Label>>,
     /// Whether it is the agent's own API traffic.
@@ -143,9 +147,21 @@ impl ConnectionTable {
 
     /// Looks again for the owners that were not known, by cgroup.
     pub fn find_owners(&mut self, mut owner_of: impl FnMut(u64) -> Option<Arc<Workload>>) {
-        for connection in self.connections.values_mut().filter(|known| known.subject.is_none()) {
-            connection.subject = owner_of(connection.cgroup_id);
+        for Connection { subject, peer, cgroup_id, .. } in self.connections.values_mut() {
+            if *subject == Party::Unknown {
+                *subject = owner_of(*cgroup_id).into();
+            }
+            let mut find = |workload: &Workload| owner_of(workload.cgroup_id);
+            subject.rename(&mut find);
+            peer.rename(&mut find);
         }
+    }
+
+    /// Visits the cgroup of each connection's socket that is at `end` and talks to `other`.
+    pub fn visit_sockets(&self, end: SocketEnd, other: SocketEnd, mut visit: impl FnMut(u64)) {
+        let connections =
+            self.by_ends.all(&[end, other]).filter_map(|id| self.connections.get(&id));
+        connections.filter(|known| known.cgroup_id != 0).for_each(|known| visit(known.cgroup_id));
     }
 
     /// Forgets what closed a while ago.

@@ -323,7 +323,7 @@ fn an_owner_that_is_found_late_stays() {
     bench.store.apply(&counted(key(1), 1, 2), owner, bench.start);
     bench.apply(&counted(key(1), 1, 3));
     let page = bench.store.query(&everything(), &InterfaceNames::default());
-    assert_eq!(page.rows[0].flow.subject.as_ref(), Some(&subject));
+    assert_eq!(page.rows[0].flow.subject(), Some(&*subject));
     let by_unit = FlowFilter { unit: vec!["a.service".into()], ..FlowFilter::default() };
     let matcher = Matcher::new(&[by_unit], &[]).unwrap();
     assert_eq!(bench.rows(&Query { matcher, ..everything() }), [1]);

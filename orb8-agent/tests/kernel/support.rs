@@ -8,11 +8,15 @@ use std::{
 
 pub(crate) mod agent;
 pub(crate) mod cgroup;
+pub(crate) mod cluster;
+pub(crate) mod container;
 pub(crate) mod dns;
 pub(crate) mod engine;
 pub(crate) mod frames;
 pub(crate) mod name_server;
 pub(crate) mod netns;
+pub(crate) mod nft;
+pub(crate) mod node;
 pub(crate) mod objects;
 pub(crate) mod program;
 pub(crate) mod reference;
@@ -20,6 +24,7 @@ pub(crate) mod roles;
 pub(crate) mod seen;
 pub(crate) mod tcp;
 pub(crate) mod traffic;
+pub(crate) mod views;
 pub(crate) mod watch;
 
 use cgroup::{Cgroup, Joined};

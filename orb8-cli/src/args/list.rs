@@ -6,7 +6,7 @@ use clap::Args;
 use orb8_proto::v1::{DnsSortBy, SortBy, TcpSortBy};
 
 use super::{OUTPUT, choices, find};
-use crate::filters::{Connections, DnsSummaries, FilterArgs, Flows};
+use crate::filters::{Connections, DnsSummaries, FilterArgs, Flows, Pods};
 use crate::standalone::EngineArgs;
 use crate::time::{Since, parse_duration};
 
@@ -17,10 +17,6 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
-
-    /// The smallest first
-    #[arg(long)]
-    pub(crate) ascending: bool,
 
     /// How long to count before printing; with --watch, when to end [default without an agent: 3s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -48,6 +44,10 @@ pub(crate) struct FlowsArgs {
     /// What comes first
     #[arg(long, value_name = "BY", default_value = "bytes", value_parser = choices(SortBy::WORDS))]
     pub(crate) sort: String,
+
+    /// The smallest first
+    #[arg(long)]
+    pub(crate) ascending: bool,
 
     /// Print the N flows that moved last, as --sort last-seen --limit N
     #[arg(long, value_name = "N", conflicts_with_all = ["limit", "sort"])]
@@ -80,6 +80,10 @@ pub(crate) struct DnsTopArgs {
     #[arg(long, value_name = "BY", default_value = "queries", value_parser = choices(DnsSortBy::WORDS))]
     pub(crate) sort: String,
 
+    /// The smallest first
+    #[arg(long)]
+    pub(crate) ascending: bool,
+
     #[command(flatten)]
     pub(crate) list: ListArgs,
 }
@@ -95,6 +99,10 @@ pub(crate) struct TcpTopArgs {
     #[arg(value_parser = choices(TcpSortBy::WORDS))]
     pub(crate) sort: String,
 
+    /// The smallest first
+    #[arg(long)]
+    pub(crate) ascending: bool,
+
     /// Print ports as numbers and addresses as they are, without names
     #[arg(long, help_heading = OUTPUT)]
     pub(crate) numeric: bool,
@@ -105,6 +113,20 @@ pub(crate) struct TcpTopArgs {
     /// Show the agent's own API traffic too
     #[arg(long)]
     pub(crate) include_self: bool,
+}
+
+/// `orb8 pods`.
+#[derive(Debug, Args)]
+pub(crate) struct PodsArgs {
+    #[command(flatten)]
+    pub(crate) filters: FilterArgs<Pods>,
+
+    /// Only those of the agent's node
+    #[arg(long)]
+    pub(crate) local: bool,
+
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
 }
 
 impl FlowsArgs {

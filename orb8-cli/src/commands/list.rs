@@ -1,4 +1,4 @@
-//! `orb8 flows`, `orb8 dns top`, `orb8 tcp top`: what an agent holds, or what there is after the next
+//! `orb8 flows`, `orb8 dns top`, `orb8 tcp top`, `orb8 pods`: what an agent holds, or what there is after the next
 //! seconds where there is no agent. One file per list has what sets it apart.
 
 use std::io;
@@ -21,6 +21,7 @@ use crate::time::now_ns;
 
 mod dns;
 mod flows;
+mod pods;
 mod tcp;
 mod watch;
 
@@ -29,8 +30,10 @@ const STANDALONE_DURATION: Duration = Duration::from_secs(3);
 
 /// One list, as its flags want it.
 pub(super) trait List {
-    /// The signal's name among the agent's sources.
-    const SIGNAL: &'static str;
+    /// The signal's name among the agent's sources; `None` where it is of no signal.
+    const SIGNAL: Option<&'static str>;
+    /// What an engine does meanwhile that has just been started.
+    const MEANWHILE: &'static str = "counting";
     /// What a loss in the ring means here.
     const LOST_IN_RING: &'static str;
     const VIEW: &'static View<Self::Subject>;
@@ -81,6 +84,11 @@ pub(super) trait List {
         None
     }
 
+    /// Says what else the reader of so many rows has to know.
+    async fn caveat(_: &mut Connection, _shown: u64) -> Option<String> {
+        None
+    }
+
     /// Writes rows and what belongs to them as objects.
     fn write(machine: Machine, out: &mut dyn io::Write, answer: &Self::Answer) -> io::Result<()>;
 }
@@ -113,7 +121,7 @@ async fn once<L: List>(
     if let Some(duration) = duration {
         if standalone {
             let duration = units::duration(duration);
-            console.note(&format!("counting in this process for {duration}"));
+            console.note(&format!("{} in this process for {duration}", L::MEANWHILE));
         }
         since = since.or_else(|| Some(now_ns()));
         let interrupt = console.interrupt.clone();
@@ -133,6 +141,9 @@ async fn once<L: List>(
             // Notes come after what they are about, where both go to a terminal.
             console.out.flush()?;
             note_rest(&answer, list, console);
+            if let Some(caveat) = L::caveat(connection, shown::<L>(&answer)).await {
+                console.note(&caveat);
+            }
         }
     }
     Ok(())
@@ -145,12 +156,14 @@ async fn query<L: List>(
 ) -> Result<L::Answer, CliError> {
     let answer = list.query(connection, since).await;
     let has_rows = answer.as_ref().is_ok_and(|answer| L::total_matched(answer.get_ref()) > 0);
-    if has_rows {
-        return connection.heard(answer);
+    match L::SIGNAL {
+        // Nothing may mean that nobody looks.
+        Some(signal) if !has_rows => {
+            let topic = Topic { command: L::VIEW.command, signal };
+            connection.heard_of(topic, answer).await.map(|(answer, _)| answer)
+        }
+        Some(_) | None => connection.heard(answer),
     }
-    // Nothing may mean that nobody looks.
-    let topic = Topic { command: L::VIEW.command, signal: L::SIGNAL };
-    connection.heard_of(topic, answer).await.map(|(answer, _)| answer)
 }
 
 /// Renders the table, and the loss where there is any, in at most so many lines.

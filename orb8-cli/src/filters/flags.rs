@@ -29,6 +29,8 @@ pub(crate) struct Flag {
 pub(super) enum Kind {
     /// Names, addresses: as they are typed; the matcher judges them.
     Text(fn(&mut Draft) -> &mut Vec<String>),
+    /// Text whose commas mean something.
+    Whole(fn(&mut Draft) -> &mut Vec<String>),
     /// Ports by number or name.
     Port(fn(&mut Draft) -> &mut Vec<u32>),
     /// Words of an enum; one may stand for several values.
@@ -46,6 +48,12 @@ pub(super) enum Kind {
 macro_rules! text {
     ($signal:ident.$field:ident) => {
         Kind::Text(|draft| &mut draft.$signal.$field)
+    };
+}
+
+macro_rules! whole {
+    ($field:ident) => {
+        Kind::Whole(|draft| &mut draft.flow.$field)
     };
 }
 
@@ -79,28 +87,111 @@ const fn short(flag: Flag, short: char) -> Flag {
     Flag { short: Some(short), ..flag }
 }
 
-/// Whose it is.
-pub(super) const OWNER: &[Flag] = &[
-    short(
-        flag("namespace", "NAME", text!(flow.namespace), "Kubernetes namespace of either end"),
-        'n',
-    ),
-    flag("pod", "[NS/]NAME", text!(flow.pod), "Pod of either end"),
-    flag("container", "NAME", text!(flow.container), "Container of either end, by name or id"),
-    flag("unit", "NAME", text!(flow.unit), "systemd unit of either end"),
-];
+const fn alias(flag: Flag, aliases: &'static [&'static str]) -> Flag {
+    Flag { aliases, ..flag }
+}
+
+/// Which pods; what it is given says whose.
+macro_rules! pods {
+    ($of:literal, $pod:literal, $node:literal) => {
+        &[
+            short(
+                flag(
+                    "namespace",
+                    "NAME",
+                    text!(flow.namespace),
+                    concat!("Kubernetes namespace", $of),
+                ),
+                'n',
+            ),
+            flag("pod", "[NS/]NAME", text!(flow.pod), concat!("Pod", $of)),
+            short(
+                alias(
+                    flag(
+                        "selector",
+                        "SELECTOR",
+                        whole!(label),
+                        concat!(
+                            "Labels of ",
+                            $pod,
+                            ", as kubectl takes them: app=web,tier!=db or 'env in (a,b)'; of several \
+                             selectors one must match, so what is ruled out belongs in one: '!a,!b'"
+                        ),
+                    ),
+                    &["label"],
+                ),
+                'l',
+            ),
+            flag(
+                "workload",
+                "[KIND/]NAME",
+                text!(flow.workload),
+                concat!("What made ", $pod, ": deploy/web, job/*, or a name"),
+            ),
+            flag("node", "NAME", text!(flow.node), concat!("Node", $of, $node)),
+            flag(
+                "container",
+                "NAME",
+                text!(flow.container),
+                concat!("Container", $of, ", by name or id"),
+            ),
+        ]
+    };
+}
+
+/// Whose pods' traffic it is.
+pub(super) const OWNER: &[Flag] =
+    pods!(" of either end", "either end's pod", ": that a pod runs on, or whose address it is");
+
+/// Which pods.
+pub(super) const PODS: &[Flag] = pods!("", "the pod", " that it runs on");
+
+pub(super) const SERVICE: &[Flag] =
+    &[flag("service", "[NS/]NAME", text!(flow.service), "Service whose address either end is")];
+
+pub(super) const UNIT: &[Flag] =
+    &[flag("unit", "NAME", text!(flow.unit), "systemd unit of either end")];
+
+pub(super) const IP: &[Flag] =
+    &[flag("ip", "ADDRESS", text!(flow.ip), "Address or prefix of either end")];
+
+pub(super) const POD_IP: &[Flag] =
+    &[flag("ip", "ADDRESS", text!(flow.ip), "One of its addresses, or a prefix of one")];
 
 /// Which way it goes, and how.
 pub(super) const ENDS: &[Flag] = &[
-    flag("ip", "ADDRESS", text!(flow.ip), "Address or prefix of either end"),
     flag("port", "PORT", port!(port), "Port of either end, by number or name"),
     flag("from-namespace", "NAME", text!(flow.source_namespace), "Namespace of the source"),
     flag("from-pod", "[NS/]NAME", text!(flow.source_pod), "Pod of the source"),
+    alias(
+        flag("from-selector", "SELECTOR", whole!(source_label), "Labels of the source's pod"),
+        &["from-label"],
+    ),
+    flag("from-workload", "[KIND/]NAME", text!(flow.source_workload), "What made the source's pod"),
+    flag("from-service", "[NS/]NAME", text!(flow.source_service), "Service of the source"),
+    flag("from-node", "NAME", text!(flow.source_node), "Node of the source"),
     flag("from-container", "NAME", text!(flow.source_container), "Container of the source"),
     flag("from-ip", "ADDRESS", text!(flow.source_ip), "Address or prefix of the source"),
     flag("from-port", "PORT", port!(source_port), "Port of the source"),
     flag("to-namespace", "NAME", text!(flow.destination_namespace), "Namespace of the destination"),
     flag("to-pod", "[NS/]NAME", text!(flow.destination_pod), "Pod of the destination"),
+    alias(
+        flag(
+            "to-selector",
+            "SELECTOR",
+            whole!(destination_label),
+            "Labels of the destination's pod",
+        ),
+        &["to-label"],
+    ),
+    flag(
+        "to-workload",
+        "[KIND/]NAME",
+        text!(flow.destination_workload),
+        "What made the destination's pod",
+    ),
+    flag("to-service", "[NS/]NAME", text!(flow.destination_service), "Service of the destination"),
+    flag("to-node", "NAME", text!(flow.destination_node), "Node of the destination"),
     flag("to-container", "NAME", text!(flow.destination_container), "Container of the destination"),
     flag("to-ip", "ADDRESS", text!(flow.destination_ip), "Address or prefix of the destination"),
     flag("to-port", "PORT", port!(destination_port), "Port of the destination"),
@@ -133,9 +224,8 @@ pub(super) const DNS: &[Flag] = &[
 
 /// What happened.
 pub(super) const TCP_EVENTS: &[Flag] = &[
-    Flag {
-        aliases: &["event"],
-        ..flag(
+    alias(
+        flag(
             "events",
             "KIND",
             Kind::Word {
@@ -144,8 +234,9 @@ pub(super) const TCP_EVENTS: &[Flag] = &[
                 field: |draft| &mut draft.tcp.kind,
             },
             "What happened, all but `state` by default; `connect` has `fail` with it",
-        )
-    },
+        ),
+        &["event"],
+    ),
     flag("reason", "NAME", text!(tcp.reason), "The kernel's reason for a drop or reset"),
 ];
 

@@ -1,9 +1,12 @@
 //! What can be filtered, and by which flags.
 
-use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, TcpMatcher};
+use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, PodMatcher, TcpMatcher};
 use orb8_proto::v1::{DnsFilter, FlowFilter, TcpFilter};
 
-use super::flags::{DNS, Draft, ENDS, Flag, INTERFACE, OWNER, TCP, TCP_EVENTS, VERSION};
+use super::flags::{
+    DNS, Draft, ENDS, Flag, INTERFACE, IP, OWNER, POD_IP, PODS, SERVICE, TCP, TCP_EVENTS, UNIT,
+    VERSION,
+};
 
 /// What is filtered.
 pub(crate) trait FilterKind: std::fmt::Debug + 'static {
@@ -12,6 +15,8 @@ pub(crate) trait FilterKind: std::fmt::Debug + 'static {
     const HEADING: &'static str;
     /// In the order of help.
     const FLAGS: &'static [&'static [Flag]];
+    /// Those that others have and that are easily expected: [`Self::check`] says why it lacks them.
+    const LACKS: &'static [&'static [Flag]] = &[];
 
     fn filter(draft: Draft) -> Self::Filter;
 
@@ -28,7 +33,7 @@ pub(crate) enum Flows {}
 impl FilterKind for Flows {
     type Filter = FlowFilter;
     const HEADING: &'static str = HEADING;
-    const FLAGS: &'static [&'static [Flag]] = &[OWNER, ENDS, INTERFACE, VERSION];
+    const FLAGS: &'static [&'static [Flag]] = &[OWNER, SERVICE, UNIT, IP, ENDS, INTERFACE, VERSION];
 
     fn filter(draft: Draft) -> FlowFilter {
         draft.flow
@@ -46,7 +51,8 @@ pub(crate) enum DnsExchanges {}
 impl FilterKind for DnsExchanges {
     type Filter = DnsFilter;
     const HEADING: &'static str = "Filters (the source is the client, the destination the server)";
-    const FLAGS: &'static [&'static [Flag]] = &[DNS, OWNER, ENDS, INTERFACE, VERSION];
+    const FLAGS: &'static [&'static [Flag]] =
+        &[DNS, OWNER, SERVICE, UNIT, IP, ENDS, INTERFACE, VERSION];
 
     fn filter(draft: Draft) -> DnsFilter {
         DnsFilter { flow: flow(draft.flow), ..draft.dns }
@@ -64,7 +70,8 @@ pub(crate) enum DnsSummaries {}
 impl FilterKind for DnsSummaries {
     type Filter = DnsFilter;
     const HEADING: &'static str = "Filters (of all exchanges for a name, one must match)";
-    const FLAGS: &'static [&'static [Flag]] = &[DNS, OWNER];
+    const FLAGS: &'static [&'static [Flag]] = &[DNS, OWNER, UNIT];
+    const LACKS: &'static [&'static [Flag]] = &[SERVICE, IP, ENDS, INTERFACE, VERSION];
 
     fn filter(draft: Draft) -> DnsFilter {
         DnsExchanges::filter(draft)
@@ -82,7 +89,8 @@ pub(crate) enum TcpEvents {}
 impl FilterKind for TcpEvents {
     type Filter = TcpFilter;
     const HEADING: &'static str = HEADING;
-    const FLAGS: &'static [&'static [Flag]] = &[TCP_EVENTS, TCP, OWNER, ENDS, INTERFACE, VERSION];
+    const FLAGS: &'static [&'static [Flag]] =
+        &[TCP_EVENTS, TCP, OWNER, SERVICE, UNIT, IP, ENDS, INTERFACE, VERSION];
 
     fn filter(draft: Draft) -> TcpFilter {
         TcpFilter { flow: flow(draft.flow), ..draft.tcp }
@@ -100,7 +108,8 @@ pub(crate) enum Connections {}
 impl FilterKind for Connections {
     type Filter = TcpFilter;
     const HEADING: &'static str = HEADING;
-    const FLAGS: &'static [&'static [Flag]] = &[TCP, OWNER, ENDS, VERSION];
+    const FLAGS: &'static [&'static [Flag]] = &[TCP, OWNER, SERVICE, UNIT, IP, ENDS, VERSION];
+    const LACKS: &'static [&'static [Flag]] = &[TCP_EVENTS, INTERFACE];
 
     fn filter(draft: Draft) -> TcpFilter {
         TcpEvents::filter(draft)
@@ -108,6 +117,25 @@ impl FilterKind for Connections {
 
     fn check(filter: TcpFilter) -> Result<(), FilterError> {
         TcpMatcher::for_connections(&[filter], &[]).map(drop)
+    }
+}
+
+/// Pods.
+#[derive(Debug)]
+pub(crate) enum Pods {}
+
+impl FilterKind for Pods {
+    type Filter = FlowFilter;
+    const HEADING: &'static str = HEADING;
+    const FLAGS: &'static [&'static [Flag]] = &[PODS, POD_IP];
+    const LACKS: &'static [&'static [Flag]] = &[SERVICE, UNIT, ENDS, INTERFACE, VERSION];
+
+    fn filter(draft: Draft) -> FlowFilter {
+        draft.flow
+    }
+
+    fn check(filter: FlowFilter) -> Result<(), FilterError> {
+        PodMatcher::new(&[filter], &[]).map(drop)
     }
 }
 

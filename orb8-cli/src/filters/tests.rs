@@ -4,7 +4,7 @@ use orb8_proto::v1::{
 };
 
 use super::{
-    Connections, DnsExchanges, DnsSummaries, FilterArgs, FilterKind, Flows, FromArgMatches,
+    Connections, DnsExchanges, DnsSummaries, FilterArgs, FilterKind, Flows, FromArgMatches, Pods,
     TcpEvents,
 };
 
@@ -80,6 +80,63 @@ fn sides_have_flags_of_their_own() {
 }
 
 #[test]
+fn who_it_is_has_flags_for_each_side() {
+    let filters = parse(
+        "-l app=web,tier!=db --selector gpu --label !x --workload deploy/web,job/ --service shop/db,web \
+         --node a,b --from-selector c=d --from-label e --from-workload f --from-service g \
+         --from-node h --to-selector i,j --to-workload k --to-service l/ --to-node m*",
+    );
+    let expected = FlowFilter {
+        label: texts(&["app=web,tier!=db", "gpu", "!x"]),
+        workload: texts(&["deploy/web", "job/"]),
+        service: texts(&["shop/db", "web"]),
+        node: texts(&["a", "b"]),
+        source_label: texts(&["c=d", "e"]),
+        source_workload: texts(&["f"]),
+        source_service: texts(&["g"]),
+        source_node: texts(&["h"]),
+        destination_label: texts(&["i,j"]),
+        destination_workload: texts(&["k"]),
+        destination_service: texts(&["l/"]),
+        destination_node: texts(&["m*"]),
+        ..FlowFilter::default()
+    };
+    assert_eq!(filters.include, [expected]);
+    let filters = parse("--not -l a,b -l c");
+    assert_eq!(filters.exclude[0].label, ["a,b"]);
+    assert_eq!(filters.include[0].label, ["c"]);
+}
+
+#[test]
+fn pods_are_filtered_by_what_they_are() {
+    let filters = try_parse_as::<Pods>(
+        "-n shop --pod web* -l app --workload sts/db --node a --ip fd00::/8 --container main",
+    )
+    .unwrap();
+    assert_eq!(filters.include[0].ip, ["fd00::/8"]);
+}
+
+#[test]
+fn pods_say_what_they_lack() {
+    for (line, flag) in [
+        ("--port 53", "'--port <PORT>'"),
+        ("--from-pod a", "'--from-pod <[NS/]NAME>'"),
+        ("--to-label a=b", "'--to-selector <SELECTOR>'"),
+        ("--protocol tcp", "'--protocol <PROTOCOL>'"),
+        ("--not --service a", "'--service <[NS/]NAME>'"),
+        ("--unit a", "'--unit <NAME>'"),
+        ("--interface a", "'--interface <NAME>'"),
+        ("-4", "'--ipv4'"),
+    ] {
+        let error = try_parse_as::<Pods>(line).unwrap_err();
+        let expected = "pods have no such thing; it filters their traffic";
+        assert!(error.contains(&format!("for {flag}: {expected}")), "{line}: {error}");
+    }
+    let mut help = <FilterArgs<Pods> as clap::Args>::augment_args(clap::Command::new("test"));
+    assert!(!help.render_long_help().to_string().contains("--port"));
+}
+
+#[test]
 fn not_negates_the_next_flag_only() {
     let filters = parse("--pod a --not --pod b --pod c --not --port 53,123 -6");
     let include =
@@ -127,6 +184,19 @@ fn bad_values_are_named_with_their_flag() {
         ("--port 70000", "'70000' for '--port <PORT>': 70000 is not a port (1 to 65535)"),
         ("--port nonsense", "neither a port (1 to 65535) nor the name of a well-known one"),
         ("--pod a*b", "has a `*` that is not at its end"),
+        ("-l app=web*", "'app=web*' for '--selector <SELECTOR>': `app=web*` is no label selector"),
+        ("--to-label a=b=c", "`,` or the end must stand where `=` does"),
+        ("--workload a/b/c", "`a/b/c` is neither NAME nor KIND/NAME like deploy/web"),
+        ("--service shop/a*b", "has a `*` that is not at its end"),
+        (
+            "--pod a/b/c",
+            "'a/b/c' for '--pod <[NS/]NAME>': `a/b/c` is neither NAME nor NAMESPACE/NAME",
+        ),
+        (
+            "--to-namespace Shop",
+            "'Shop' for '--to-namespace <NAME>': `Shop` is no name in Kubernetes",
+        ),
+        ("--node a_b*", "`a_b*` is no name in Kubernetes"),
         ("--protocol tpc", "[possible values: tcp, udp, icmp, icmpv6, sctp, other]"),
         ("--direction up", "[possible values: ingress, egress]"),
     ] {
@@ -180,11 +250,13 @@ fn tcp_flags_go_with_those_of_flows() {
 
 #[test]
 fn lists_lack_what_only_streams_have() {
-    for line in ["--ip 10.0.0.1", "--port 53", "--from-pod a"] {
-        assert!(try_parse_as::<DnsSummaries>(line).unwrap_err().contains("unexpected argument"));
+    for line in ["--ip 10.0.0.1", "--port 53", "--from-port 53", "--service a", "-6"] {
+        let error = try_parse_as::<DnsSummaries>(line).unwrap_err();
+        assert!(error.contains("summaries have no such thing; it filters streams only"), "{error}");
     }
     for line in ["--events close", "--reason A", "--interface eth0"] {
-        assert!(try_parse_as::<Connections>(line).unwrap_err().contains("unexpected argument"));
+        let error = try_parse_as::<Connections>(line).unwrap_err();
+        assert!(error.contains("connections have no such thing; it filters streams"), "{error}");
     }
 }
 

@@ -12,6 +12,8 @@ use orb8_proto::v1::{
 
 use super::style::{BAD, GOOD, HEADER, QUIET, WARN, paint};
 
+mod kubernetes;
+
 /// Column where values begin, as far as labels allow.
 const LABEL: usize = 18;
 
@@ -60,6 +62,8 @@ impl Report {
         self.cost(&status.cost.unwrap_or_default(), status.uptime_ns);
         self.attachment(status.attachment.as_ref());
         self.sources(&status.sources);
+        self.kubernetes(status.kubernetes.as_ref());
+        self.amiss(&status.checks);
         self.rings(&status.rings);
     }
 
@@ -71,9 +75,10 @@ impl Report {
         if !status.kernel.is_empty() {
             self.label("Kernel", &status.kernel);
         }
-        self.checks(&status.checks);
+        self.checks(status.checks.iter());
         self.attachment(status.attachment.as_ref());
         self.sources(&status.sources);
+        self.kubernetes(status.kubernetes.as_ref());
     }
 
     fn accounting(&mut self, accounting: &Accounting) {
@@ -180,9 +185,17 @@ impl Report {
         }
     }
 
-    fn checks(&mut self, checks: &[Check]) {
+    /// What this node or agent lacks.
+    fn amiss(&mut self, checks: &[Check]) {
+        let amiss = checks.iter().filter(|check| check.state() != CheckState::Ok);
+        if amiss.clone().next().is_some() {
+            self.checks(amiss);
+        }
+    }
+
+    fn checks<'a>(&mut self, checks: impl Iterator<Item = &'a Check> + Clone) {
         self.section("Checks");
-        let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+        let width = checks.clone().map(|check| check.name.chars().count()).max().unwrap_or(0);
         for check in checks {
             let (state, style) = match check.state() {
                 CheckState::Ok => ("ok    ", GOOD),

@@ -6,7 +6,10 @@ use orb8_proto::v1::{
 };
 use serde::Serialize;
 
+use self::kubernetes::KubernetesObject;
 use super::value::Word;
+
+mod kubernetes;
 
 /// `orb8 status`.
 #[derive(Debug, Serialize)]
@@ -29,6 +32,8 @@ pub(crate) struct StatusObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     attachment: Option<AttachmentObject<'a>>,
     checks: Vec<CheckObject<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubernetes: Option<KubernetesObject<'a>>,
     rings: Vec<RingObject<'a>>,
     cost: CostObject,
 }
@@ -45,6 +50,8 @@ pub(crate) struct DiagnosisObject<'a> {
     sources: Vec<SourceObject<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attachment: Option<AttachmentObject<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubernetes: Option<KubernetesObject<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -141,6 +148,7 @@ impl<'a> StatusObject<'a> {
             sources: status.sources.iter().map(SourceObject::new).collect(),
             attachment: status.attachment.as_ref().map(AttachmentObject::new),
             checks: status.checks.iter().map(CheckObject::new).collect(),
+            kubernetes: status.kubernetes.as_ref().map(KubernetesObject::new),
             rings: status.rings.iter().map(RingObject::new).collect(),
             cost: CostObject::new(status.cost.unwrap_or_default()),
         }
@@ -156,6 +164,7 @@ impl<'a> DiagnosisObject<'a> {
             checks: status.checks.iter().map(CheckObject::new).collect(),
             sources: status.sources.iter().map(SourceObject::new).collect(),
             attachment: status.attachment.as_ref().map(AttachmentObject::new),
+            kubernetes: status.kubernetes.as_ref().map(KubernetesObject::new),
         }
     }
 }

@@ -6,14 +6,14 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, TcpMatcher};
+use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, PodMatcher, TcpMatcher};
 use orb8_proto::v1::orbit_agent_service_server::{OrbitAgentService, OrbitAgentServiceServer};
 use orb8_proto::v1::{
-    Accounting, DnsSummary, DnsTotals, Flow, GetStatusRequest, GetStatusResponse, QueryDnsRequest,
-    QueryDnsResponse, QueryFlowsRequest, QueryFlowsResponse, QueryTcpRequest, QueryTcpResponse,
-    SourceStatus, StreamDnsRequest, StreamDnsResponse, StreamEventsRequest, StreamEventsResponse,
-    StreamTcpRequest, StreamTcpResponse, TcpConnection, TcpTotals, stream_dns_response,
-    stream_tcp_response,
+    Accounting, DnsSummary, DnsTotals, Flow, GetStatusRequest, GetStatusResponse, Kubernetes, Pod,
+    QueryDnsRequest, QueryDnsResponse, QueryFlowsRequest, QueryFlowsResponse, QueryPodsRequest,
+    QueryPodsResponse, QueryTcpRequest, QueryTcpResponse, SourceStatus, StreamDnsRequest,
+    StreamDnsResponse, StreamEventsRequest, StreamEventsResponse, StreamTcpRequest,
+    StreamTcpResponse, TcpConnection, TcpTotals, stream_dns_response, stream_tcp_response,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
@@ -36,6 +36,9 @@ pub(super) struct Script {
     pub(super) connections: Vec<TcpConnection>,
     pub(super) tcp_totals: TcpTotals,
     pub(super) tcp_events: Vec<StreamTcpResponse>,
+    pub(super) pods: Vec<Pod>,
+    /// What it has of the Kubernetes API, unless it is the sample.
+    pub(super) kubernetes: Option<Kubernetes>,
     /// What comes after the events.
     pub(super) end: End,
     /// What it says of its sources; empty for those that run.
@@ -53,6 +56,7 @@ pub(super) struct Heard {
     pub(super) dns_streams: Mutex<Vec<StreamDnsRequest>>,
     pub(super) tcp_queries: Mutex<Vec<QueryTcpRequest>>,
     pub(super) tcp_streams: Mutex<Vec<StreamTcpRequest>>,
+    pub(super) pod_queries: Mutex<Vec<QueryPodsRequest>>,
 }
 
 /// How a stream goes on when the events are used up.
@@ -267,6 +271,24 @@ impl OrbitAgentService for Service {
         self.send(messages, no_follow).await
     }
 
+    async fn query_pods(
+        &self,
+        request: Request<QueryPodsRequest>,
+    ) -> Result<Response<QueryPodsResponse>, Status> {
+        self.knows_more_than_flows()?;
+        let request = request.into_inner();
+        let matcher = PodMatcher::new(&request.include, &request.exclude).map_err(bad)?;
+        let wanted = |pod: &&Pod| matcher.matches(*pod) && (pod.local || !request.local);
+        let matched: Vec<Pod> = self.script.pods.iter().filter(wanted).cloned().collect();
+        let answer = QueryPodsResponse {
+            total_matched: matched.len() as u64,
+            pods: matched.into_iter().take(request.limit as usize).collect(),
+            node_name: "worker-1".into(),
+        };
+        self.heard.pod_queries.lock().unwrap().push(request);
+        Ok(Response::new(answer))
+    }
+
     async fn get_status(
         &self,
         _: Request<GetStatusRequest>,
@@ -274,6 +296,9 @@ impl OrbitAgentService for Service {
         let mut status = samples::status();
         if !self.script.sources.is_empty() {
             status.sources.clone_from(&self.script.sources);
+        }
+        if self.script.kubernetes.is_some() {
+            status.kubernetes.clone_from(&self.script.kubernetes);
         }
         Ok(Response::new(status))
     }

@@ -57,6 +57,11 @@ fn tcp_top_short() {
 }
 
 #[test]
+fn pods_short() {
+    assert_snapshot!(short_help(&["pods"]));
+}
+
+#[test]
 fn dns() {
     assert_snapshot!(help(&["dns"]));
 }
@@ -146,7 +151,8 @@ async fn usage_mistakes_exit_64_and_list_the_choices() {
         ("dns top --sort size", "[possible values: queries, errors, timeouts, latency, last-seen]"),
         ("tcp top --sort size", "[possible values: retransmits, rtt, handshake, bytes, opened]"),
         ("dns top --interval 2s", "--watch"),
-        ("dns top --to-ip 10.0.0.1", "unexpected argument '--to-ip'"),
+        ("dns top --to-ip 10.0.0.1", "summaries have no such thing; it filters streams only"),
+        ("pods --port 80", "pods have no such thing; it filters their traffic"),
         ("dns", "Usage: orb8 dns"),
         ("--agent ftp://a status", "give HOST:PORT"),
         ("--agent a --standalone flows", "cannot be used with"),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 
-use orb8_proto::columns::{dns, flow, markdown, tcp};
+use orb8_proto::columns::{dns, flow, markdown, pod, tcp};
 
 use crate::error::Exit;
 
@@ -33,6 +33,7 @@ fn it_is_up_to_date() {
         ("dns top columns", markdown(&[&dns::TOP])),
         ("tcp columns", markdown(&[&tcp::EVENTS])),
         ("tcp top columns", markdown(&[&tcp::TOP])),
+        ("pod columns", markdown(&[&pod::LIST])),
         ("exits", exits()),
     ];
     let new = tables.iter().fold(old.clone(), |page, (name, table)| fill(&page, name, table));

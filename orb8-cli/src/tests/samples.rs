@@ -10,6 +10,7 @@ use orb8_proto::v1::{
 };
 
 pub(super) mod dns;
+pub(super) mod kubernetes;
 pub(super) mod tcp;
 
 /// 2026-01-31T12:34:56.789012345Z.
@@ -21,7 +22,7 @@ fn endpoint(ip: &str, port: u32, workload: Option<Workload>) -> Endpoint {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     };
-    Endpoint { ip, port, workload, dns: None }
+    Endpoint { ip, port, workload, ..Endpoint::default() }
 }
 
 fn named(ip: &str, port: u32, name: &str) -> Endpoint {
@@ -275,6 +276,7 @@ pub(super) fn status() -> GetStatusResponse {
         subscribers: 1,
         workloads_known: 57,
         pods_tracked: 12,
+        kubernetes: Some(kubernetes::disconnected()),
     }
 }
 

@@ -5,14 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Format;
-use crate::filter::End;
 use crate::flow::present;
-use crate::v1::{Endpoint, Interface, Protocol, Runtime, TcpHealth, Workload};
-use crate::{ports, units};
-
-/// First port that systems hand out by themselves. A name for one of these is a coincidence, unless
-/// the other end's port is no better.
-const EPHEMERAL: u16 = 32_768;
+use crate::v1::{Controller, Endpoint, Interface, Runtime, TcpHealth, Workload};
+use crate::{kinds, units};
 
 pub(super) type Cell = Option<String>;
 
@@ -43,57 +38,15 @@ pub fn owner(workload: &Workload) -> Option<String> {
     [&workload.unit, &workload.process, path].into_iter().find_map(present).map(str::to_owned)
 }
 
-/// Formats one end of two: `10.0.0.1:https`, `[fd00::1]:51000`, `api.example.com:443`, or the address
-/// alone where there are no ports. `ports` has this end's and the other one's.
-pub(super) fn place(
-    endpoint: &Endpoint,
-    ports: (Option<u16>, Option<u16>),
-    protocol: Protocol,
-    format: &Format,
-) -> Cell {
-    let ip = endpoint.addr()?;
-    let label = endpoint.dns.as_ref().filter(|_| format.names);
-    let name = label.and_then(|label| present(&label.name));
-    let (Some(port), other) = ports else {
-        return Some(name.map_or_else(|| ip.to_string(), str::to_owned));
-    };
-    let known = ports::name(protocol, port).filter(|_| !format.numeric);
-    let by_chance = port >= EPHEMERAL && other.is_some_and(|other| other < EPHEMERAL);
-    let port = match known {
-        Some(name) if !by_chance => name.to_owned(),
-        Some(_) | None => port.to_string(),
-    };
-    Some(match name {
-        Some(name) => format!("{name}:{port}"),
-        None if ip.is_ipv6() => format!("[{ip}]:{port}"),
-        None => format!("{ip}:{port}"),
-    })
+/// Names a controller as kubectl takes it: `deploy/web`.
+pub(super) fn controller(controller: Option<&Controller>) -> Cell {
+    let Controller { kind, name } = controller?;
+    Some(format!("{}/{name}", kinds::word(kind)))
 }
 
 /// Returns the port of an end that has one: of TCP and UDP, all but listeners' peers.
 pub(super) fn port(endpoint: Option<&Endpoint>) -> Option<u16> {
     u16::try_from(endpoint?.port).ok().filter(|port| *port > 0)
-}
-
-/// Returns the workload of the local end: of `local`, else of the only end with one.
-pub(super) fn local_owner<'a>(
-    local: Option<End>,
-    source: Option<&'a Endpoint>,
-    destination: Option<&'a Endpoint>,
-) -> Option<&'a Workload> {
-    let of = |endpoint: Option<&'a Endpoint>| endpoint?.workload.as_ref();
-    match (local, of(source), of(destination)) {
-        (Some(End::Source), source, _) => source,
-        (Some(End::Destination), _, destination) => destination,
-        (None, Some(only), None) | (None, None, Some(only)) => Some(only),
-        (None, Some(_), Some(_)) | (None, None, None) => None,
-    }
-}
-
-/// Returns the name by which one of the ends was found.
-pub(super) fn label(ends: [Option<&Endpoint>; 2]) -> Cell {
-    let mut labels = ends.into_iter().flatten().filter_map(|end| end.dns.as_ref());
-    text(&labels.next()?.name)
 }
 
 pub(super) fn text(text: &str) -> Cell {

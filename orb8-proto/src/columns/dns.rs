@@ -1,5 +1,6 @@
 //! The columns of DNS exchanges, and of what an owner asked for.
 
+use super::ends::TwoEnded;
 use super::{Column, Cut, Subject, Tone, View, Width};
 use crate::v1::{DnsExchange, DnsSummary};
 
@@ -24,8 +25,31 @@ const COLUMNS: &[&Column<DnsExchange>] =
     &[&TIME, &OWNER, &NAME, &TYPE, &RESULT, &LATENCY, &RETRIES, &SIDE, &SERVER, &ANSWERS];
 
 const WIDE: &[&Column<DnsExchange>] = &[
-    &TIME, &OWNER, &NAME, &TYPE, &RESULT, &LATENCY, &RETRIES, &SIDE, &CLIENT, &SERVER, &PROTOCOL,
-    &ID, &FLAGS, &BYTES, &HOOK, &INTERFACE, &CONTAINER, &NODE, &CGROUP, &ANSWERS,
+    &TIME,
+    &OWNER,
+    &NAME,
+    &TYPE,
+    &RESULT,
+    &LATENCY,
+    &RETRIES,
+    &SIDE,
+    &CLIENT,
+    &SERVER,
+    &PROTOCOL,
+    &ID,
+    &FLAGS,
+    &BYTES,
+    &HOOK,
+    &INTERFACE,
+    &DnsExchange::WORKLOAD,
+    &CONTAINER,
+    &DnsExchange::PEER,
+    &DnsExchange::BACKEND,
+    &DnsExchange::PEER_NODE,
+    &DnsExchange::FOUND,
+    &NODE,
+    &CGROUP,
+    &ANSWERS,
 ];
 
 const TIME: Column<DnsExchange> = Column { value: cells::time, ..Column::TIME };
@@ -98,7 +122,7 @@ const SIDE: Column<DnsExchange> = Column {
 const CLIENT: Column<DnsExchange> = Column {
     name: "client",
     header: "CLIENT",
-    doc: "Address and port of who asked.",
+    doc: "Who asked, as `SOURCE` of `flows`.",
     value: cells::client,
     ..Column::END
 };
@@ -109,7 +133,7 @@ const SERVER: Column<DnsExchange> = Column {
     usual: 12,
     comfort: 16,
     priority: 9,
-    doc: "Address of who was asked, and the port where it is not 53.",
+    doc: "Who was asked, as `DESTINATION` of `flows`, with the port where it is not 53.",
     value: cells::server,
     ..Column::END
 };

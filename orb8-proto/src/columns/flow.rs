@@ -1,5 +1,6 @@
 //! The columns of flows and their events.
 
+use super::ends::TwoEnded;
 use super::{Column, Cut, Subject, Tone, View, Width};
 use crate::v1::{EventKind, Flow, StreamEventsResponse};
 
@@ -60,8 +61,12 @@ const LIST_WIDE: &[&Column<Flows>] = &[
     &INTERFACE,
     &HOOK,
     &VLAN,
+    &Flows::WORKLOAD,
     &CONTAINER,
-    &PEER,
+    &Flows::PEER,
+    &Flows::BACKEND,
+    &Flows::PEER_NODE,
+    &Flows::FOUND,
     &NODE,
     &CGROUP,
 ];
@@ -89,8 +94,12 @@ const EVENTS_WIDE: &[&Column<Flows>] = &[
     &HOOK,
     &VLAN,
     &OWNER,
+    &Flows::WORKLOAD,
     &CONTAINER,
-    &PEER,
+    &Flows::PEER,
+    &Flows::BACKEND,
+    &Flows::PEER_NODE,
+    &Flows::FOUND,
     &NODE,
     &CGROUP,
 ];
@@ -128,7 +137,7 @@ const SOURCE: Column<Flows> = Column {
     name: "source",
     header: "SOURCE",
     priority: 2,
-    doc: "Address and port of the sender; the name by which its address was found instead of the address, but for `-o wide` and `--numeric`.",
+    doc: "Who sends, by the best name there is: `svc:` and a Service, a pod, `node:` and a node, a container or unit, or the DNS name by which its address was found; else the address. The address too where the owner column has the name, and with `-o wide` and `--numeric`.",
     value: cells::source,
     ..Column::END
 };
@@ -136,7 +145,7 @@ const DESTINATION: Column<Flows> = Column {
     name: "destination",
     header: "DESTINATION",
     priority: 1,
-    doc: "Address and port of the receiver, or its name, likewise.",
+    doc: "Who receives, likewise.",
     value: cells::destination,
     ..Column::END
 };
@@ -272,13 +281,6 @@ const CONTAINER: Column<Flows> = Column {
     width: Width::Natural(12),
     doc: "Container of the owner.",
     value: cells::container,
-    ..Column::WORDS
-};
-const PEER: Column<Flows> = Column {
-    name: "peer",
-    header: "PEER",
-    doc: "Whose the other end is, where it is known.",
-    value: cells::peer,
     ..Column::WORDS
 };
 const NODE: Column<Flows> = Column {

@@ -1,5 +1,6 @@
 //! The columns of TCP events and connections.
 
+use super::ends::TwoEnded;
 use super::{Column, Cut, Subject, Tone, View, Width};
 use crate::v1::{TcpConnection, TcpEvent};
 
@@ -42,7 +43,12 @@ const WIDE: &[&Column<TcpEvent>] = &[
     &SENT,
     &RECEIVED,
     &INTERFACE,
+    &TcpEvent::WORKLOAD,
     &CONTAINER,
+    &TcpEvent::PEER,
+    &TcpEvent::BACKEND,
+    &TcpEvent::PEER_NODE,
+    &TcpEvent::FOUND,
     &NODE,
     &NETNS,
     &CGROUP,
@@ -64,7 +70,7 @@ const SOURCE: Column<TcpEvent> = Column {
     name: "source",
     header: "SOURCE",
     priority: 2,
-    doc: "Who opened the connection, or sent the packet; absent for a listener. A name as in `flows`.",
+    doc: "Who opened the connection, or sent the packet; absent for a listener. Named as in `flows`.",
     value: cells::source,
     ..Column::END
 };

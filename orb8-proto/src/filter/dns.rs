@@ -2,7 +2,7 @@
 
 use super::glob::Glob;
 use super::rule::{Rule, any, enums};
-use super::{FilterError, FlowFields, Problem, Rules};
+use super::{FilterError, FlowFields, Problem, Rules, none_set};
 use crate::dns::{rcode_number, type_number};
 use crate::v1::{DnsFilter, DnsOutcome, DnsSide, FlowFilter};
 
@@ -119,7 +119,7 @@ fn numbers(
     values.iter().map(number).collect()
 }
 
-/// Refuses what a summary does not have: it would match none, or all, without a word.
+/// Refuses what a summary does not have.
 fn owners_only(filter: &FlowFilter) -> Result<(), FilterError> {
     // Exhaustive: a new field is an owner's or it is not.
     let FlowFilter {
@@ -133,6 +133,18 @@ fn owners_only(filter: &FlowFilter) -> Result<(), FilterError> {
         destination_namespace: _,
         destination_pod: _,
         destination_container: _,
+        label: _,
+        workload: _,
+        node: _,
+        source_label: _,
+        source_workload: _,
+        source_node: _,
+        destination_label: _,
+        destination_workload: _,
+        destination_node: _,
+        service,
+        source_service,
+        destination_service,
         ip,
         port,
         protocol,
@@ -144,7 +156,10 @@ fn owners_only(filter: &FlowFilter) -> Result<(), FilterError> {
         ip_version,
         interface,
     } = filter;
-    let fields = [
+    let others = [
+        ("service", service.is_empty()),
+        ("source_service", source_service.is_empty()),
+        ("destination_service", destination_service.is_empty()),
         ("ip", ip.is_empty()),
         ("port", port.is_empty()),
         ("protocol", protocol.is_empty()),
@@ -156,10 +171,7 @@ fn owners_only(filter: &FlowFilter) -> Result<(), FilterError> {
         ("ip_version", ip_version.is_empty()),
         ("interface", interface.is_empty()),
     ];
-    match fields.iter().find(|(_, is_empty)| !is_empty) {
-        Some((field, _)) => Err(FilterError { field, problem: Problem::StreamsOnly("summaries") }),
-        None => Ok(()),
-    }
+    none_set(&others, &Problem::StreamsOnly("summaries"))
 }
 
 #[cfg(test)]

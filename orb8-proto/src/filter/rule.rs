@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::name::{Name, names};
+use super::owner::{Owner, Values};
 use super::{End, FilterError, FlowFields, Problem};
 use crate::v1::{Direction, FlowFilter, Protocol};
 
@@ -29,30 +31,6 @@ struct EndRule {
     port: Vec<u16>,
 }
 
-/// What the owner of an end must be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Owner {
-    namespace: Vec<Name>,
-    pod: Vec<PodName>,
-    container: Vec<Name>,
-    unit: Vec<Name>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Name {
-    Exact(Box<str>),
-    Prefix(Box<str>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct PodName {
-    namespace: Option<Name>,
-    name: Name,
-}
-
-/// Digits from which a container value may be the beginning of an id, as container tools print it.
-const SHORT_ID: usize = 12;
-
 impl Rule {
     pub(super) fn new(filter: &FlowFilter) -> Result<Self, FilterError> {
         // Exhaustive: a new field must be compiled, or it would match everything.
@@ -77,33 +55,57 @@ impl Rule {
             ip_version,
             unit,
             interface,
+            label,
+            workload,
+            service,
+            node,
+            source_label,
+            source_workload,
+            source_service,
+            source_node,
+            destination_label,
+            destination_workload,
+            destination_service,
+            destination_node,
         } = filter;
         Ok(Self {
-            either: Owner {
-                namespace: names("namespace", namespace)?,
-                pod: pods("pod", pod)?,
-                container: names("container", container)?,
-                unit: names("unit", unit)?,
-            },
+            either: Owner::new(Values {
+                namespace: ("namespace", namespace),
+                pod: ("pod", pod),
+                container: ("container", container),
+                unit: ("unit", unit),
+                label: ("label", label),
+                workload: ("workload", workload),
+                service: ("service", service),
+                node: ("node", node),
+            })?,
             ip: nets("ip", ip)?,
             port: ports("port", port)?,
             source: EndRule {
-                owner: Owner {
-                    namespace: names("source_namespace", source_namespace)?,
-                    pod: pods("source_pod", source_pod)?,
-                    container: names("source_container", source_container)?,
-                    unit: Vec::new(),
-                },
+                owner: Owner::new(Values {
+                    namespace: ("source_namespace", source_namespace),
+                    pod: ("source_pod", source_pod),
+                    container: ("source_container", source_container),
+                    unit: ("unit", &[]),
+                    label: ("source_label", source_label),
+                    workload: ("source_workload", source_workload),
+                    service: ("source_service", source_service),
+                    node: ("source_node", source_node),
+                })?,
                 ip: nets("source_ip", source_ip)?,
                 port: ports("source_port", source_port)?,
             },
             destination: EndRule {
-                owner: Owner {
-                    namespace: names("destination_namespace", destination_namespace)?,
-                    pod: pods("destination_pod", destination_pod)?,
-                    container: names("destination_container", destination_container)?,
-                    unit: Vec::new(),
-                },
+                owner: Owner::new(Values {
+                    namespace: ("destination_namespace", destination_namespace),
+                    pod: ("destination_pod", destination_pod),
+                    container: ("destination_container", destination_container),
+                    unit: ("unit", &[]),
+                    label: ("destination_label", destination_label),
+                    workload: ("destination_workload", destination_workload),
+                    service: ("destination_service", destination_service),
+                    node: ("destination_node", destination_node),
+                })?,
                 ip: nets("destination_ip", destination_ip)?,
                 port: ports("destination_port", destination_port)?,
             },
@@ -141,71 +143,6 @@ impl EndRule {
     }
 }
 
-impl Owner {
-    fn is_empty(&self) -> bool {
-        let Self { namespace, pod, container, unit } = self;
-        namespace.is_empty() && pod.is_empty() && container.is_empty() && unit.is_empty()
-    }
-
-    fn matches(&self, flow: &(impl FlowFields + ?Sized), end: End) -> bool {
-        any(&self.namespace, |name| name.matches(flow.namespace(end)))
-            && any(&self.pod, |pod| pod.matches(flow.namespace(end), flow.pod(end)))
-            && any(&self.container, |name| {
-                name.matches(flow.container(end)) || name.matches_id(flow.container_id(end))
-            })
-            && any(&self.unit, |name| name.matches(flow.unit(end)))
-    }
-}
-
-impl Name {
-    fn new(field: &'static str, value: &str) -> Result<Self, FilterError> {
-        let prefix = value.strip_suffix('*');
-        let text = prefix.unwrap_or(value);
-        if text.contains('*') {
-            return Err(FilterError { field, problem: Problem::InnerWildcard(value.to_owned()) });
-        }
-        match prefix {
-            Some(prefix) => Ok(Self::Prefix(prefix.into())),
-            None if value.is_empty() => Err(FilterError { field, problem: Problem::EmptyName }),
-            None => Ok(Self::Exact(value.into())),
-        }
-    }
-
-    pub(super) fn matches(&self, value: Option<&str>) -> bool {
-        match self {
-            Self::Exact(name) => value == Some(name),
-            Self::Prefix(prefix) => value.is_some_and(|value| value.starts_with(&**prefix)),
-        }
-    }
-
-    fn matches_id(&self, id: Option<&str>) -> bool {
-        match self {
-            Self::Exact(name) if name.len() >= SHORT_ID => {
-                id.is_some_and(|id| id.starts_with(&**name))
-            }
-            Self::Exact(_) => false,
-            Self::Prefix(_) => self.matches(id),
-        }
-    }
-}
-
-impl PodName {
-    fn new(field: &'static str, value: &str) -> Result<Self, FilterError> {
-        match value.split_once('/') {
-            None => Ok(Self { namespace: None, name: Name::new(field, value)? }),
-            Some((namespace, name)) => {
-                let name = if name.is_empty() { "*" } else { name };
-                let namespace = Some(Name::new(field, namespace)?);
-                Ok(Self { namespace, name: Name::new(field, name)? })
-            }
-        }
-    }
-
-    fn matches(&self, namespace: Option<&str>, pod: Option<&str>) -> bool {
-        self.name.matches(pod) && self.namespace.as_ref().is_none_or(|name| name.matches(namespace))
-    }
-}
-
 /// A field without values matches everything.
 pub(super) fn any<T>(values: &[T], matches: impl Fn(&T) -> bool) -> bool {
     values.is_empty() || values.iter().any(matches)
@@ -215,15 +152,7 @@ fn contains(net: &IpNet, ip: Option<IpAddr>) -> bool {
     ip.is_some_and(|ip| net.contains(&ip))
 }
 
-pub(super) fn names(field: &'static str, values: &[String]) -> Result<Vec<Name>, FilterError> {
-    values.iter().map(|value| Name::new(field, value)).collect()
-}
-
-fn pods(field: &'static str, values: &[String]) -> Result<Vec<PodName>, FilterError> {
-    values.iter().map(|value| PodName::new(field, value)).collect()
-}
-
-fn nets(field: &'static str, values: &[String]) -> Result<Vec<IpNet>, FilterError> {
+pub(super) fn nets(field: &'static str, values: &[String]) -> Result<Vec<IpNet>, FilterError> {
     values
         .iter()
         .map(|value| {

@@ -1,7 +1,8 @@
 //! Which TCP events and connections someone wants.
 
-use super::rule::{Name, Rule, any, enums, names};
-use super::{FilterError, FlowFields, Problem, Rules};
+use super::name::{Name, names};
+use super::rule::{Rule, any, enums};
+use super::{FilterError, FlowFields, Problem, Rules, none_set};
 use crate::v1::{TcpEventKind, TcpFilter, TcpState};
 
 /// What a [`TcpMatcher`] looks at: an event, or a connection.
@@ -49,16 +50,20 @@ impl TcpMatcher {
     ///
     /// # Errors
     ///
-    /// The first value that cannot be understood, or that no connection has: a kind or a reason.
+    /// The first value that cannot be understood, or that no connection has: a kind, a reason or an
+    /// interface.
     pub fn for_connections(
         include: &[TcpFilter],
         exclude: &[TcpFilter],
     ) -> Result<Self, FilterError> {
         for filter in include.iter().chain(exclude) {
-            let fields = [("kind", filter.kind.is_empty()), ("reason", filter.reason.is_empty())];
-            if let Some((field, _)) = fields.into_iter().find(|(_, is_empty)| !is_empty) {
-                return Err(FilterError { field, problem: Problem::StreamsOnly("connections") });
-            }
+            let TcpFilter { flow, kind, reason, min_latency_ns: _, state: _ } = filter;
+            let others = [
+                ("kind", kind.is_empty()),
+                ("reason", reason.is_empty()),
+                ("interface", flow.as_ref().is_none_or(|flow| flow.interface.is_empty())),
+            ];
+            none_set(&others, &Problem::StreamsOnly("connections"))?;
         }
         Self::new(include, exclude)
     }

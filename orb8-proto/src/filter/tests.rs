@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -27,7 +27,7 @@ fn endpoint(ip: &str, port: u32, workload: Option<Workload>) -> Endpoint {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     };
-    Endpoint { ip, port, workload, dns: None }
+    Endpoint { ip, port, workload, ..Endpoint::default() }
 }
 
 /// `ml/trainer-0` talks HTTPS to `web/front-1`, seen at the client.
@@ -112,7 +112,8 @@ fn a_container_is_found_by_name_or_id() {
         ("main", true),
         ("3f2a9c01d4e5", true),
         ("3f2a9c01d4", false),
-        ("3f2a*", true),
+        ("3f2a*", false),
+        ("3f2a9c01d4e5*", true),
         ("ffffffffffff", false),
     ] {
         let filter = FlowFilter { source_container: strings(&[value]), ..Default::default() };
@@ -180,6 +181,20 @@ fn bad_values_are_named() {
             "pod: `a*b` has a `*` that is not at its end",
         ),
         (
+            FlowFilter { source_pod: strings(&["a/b/c"]), ..Default::default() },
+            "source_pod: `a/b/c` is neither NAME nor NAMESPACE/NAME like shop/web",
+        ),
+        (
+            FlowFilter { node: strings(&["Node 1"]), ..Default::default() },
+            "node: `Node 1` is no name in Kubernetes: those are lower-case letters and digits, with \
+             `-` and `.` between them",
+        ),
+        (
+            FlowFilter { destination_namespace: strings(&["a b"]), ..Default::default() },
+            "destination_namespace: `a b` is no name in Kubernetes: those are lower-case letters and \
+             digits, with `-` and `.` between them",
+        ),
+        (
             FlowFilter { unit: strings(&[""]), ..Default::default() },
             "unit: a name must not be empty",
         ),
@@ -208,9 +223,19 @@ fn any_name() -> impl Strategy<Value = String> {
 
 fn any_workload() -> impl Strategy<Value = Option<Workload>> {
     let name = || select(vec!["", "a", "ab", "b", "kube-system"]).prop_map(str::to_owned);
-    option::of((name(), name(), name(), name()).prop_map(|(namespace, pod, container, unit)| {
-        Workload { namespace, pod, container, unit, ..Workload::default() }
-    }))
+    let labels = btree_map(name(), name(), 0..3);
+    let names = (name(), name(), name(), name(), name());
+    option::of((names, labels).prop_map(
+        |((namespace, pod, container, unit, node_name), labels)| Workload {
+            namespace,
+            pod,
+            container,
+            unit,
+            node_name,
+            labels,
+            ..Workload::default()
+        },
+    ))
 }
 
 fn any_endpoint() -> impl Strategy<Value = Endpoint> {
@@ -240,9 +265,12 @@ prop_compose! {
         protocol in vec(1..7_i32, 0..2),
         direction in vec(1..3_i32, 0..2),
         ip_version in vec(select(vec![4_u32, 6]), 0..2),
+        label in vec(select(vec!["a", "!a", "a!=b", "a in (a,b)"]).prop_map(str::to_owned), 0..2),
+        node in vec(any_name(), 0..2),
     ) -> FlowFilter {
         FlowFilter {
             namespace, pod, source_pod, ip, destination_port, protocol, direction, ip_version,
+            label, node,
             ..FlowFilter::default()
         }
     }

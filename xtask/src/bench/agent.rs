@@ -89,7 +89,13 @@ impl Agent {
                 command.env_remove(variable);
             }
         }
-        command.args(["--listen", "off", "--log", "warn", "--admin-listen", ADMIN]);
+        command.args(["--listen", "off", "--admin-listen", ADMIN]);
+        // Nor is a cluster that the machine has access to.
+        for (flag, value) in [("--log", "warn"), ("--kubernetes", "off")] {
+            if !more.contains(&flag) {
+                command.args([flag, value]);
+            }
+        }
         command.arg("--socket").arg(socket_in(directory.path()));
         command.arg("--cgroup-root").arg(lab.pods.path());
         command.args(["--signals", &signals.setting()]);

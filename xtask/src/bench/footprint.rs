@@ -35,8 +35,8 @@ enum Memory {
 }
 
 /// The agent keeps 65,536 flows by default.
-const HELD: u32 = 100_000;
-const HOLDS_MORE: [&str; 2] = ["--max-flows", "131072"];
+pub(super) const HELD: u32 = 100_000;
+pub(super) const HOLDS_MORE: [&str; 2] = ["--max-flows", "131072"];
 
 /// So that the idle agent's start is not measured with it, nor a load's first second.
 pub(super) const SETTLING: Duration = Duration::from_millis(1500);

@@ -7,7 +7,7 @@ use aya::sys::{Stats, enable_stats};
 use nix::{sys::utsname::uname, unistd::Uid};
 
 use super::{
-    Args, Part, cost, footprint, interrupt,
+    Args, Part, cost, footprint, identity, interrupt,
     lab::Lab,
     latency, rate,
     report::{self, Table},
@@ -101,6 +101,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     if wanted(Part::Signals) {
         publish(args, Part::Signals, &signals::measure(&lab, &plan)?)?;
+    }
+    if wanted(Part::Identity) {
+        publish(args, Part::Identity, &identity::measure(&lab, &plan)?)?;
     }
     Ok(())
 }

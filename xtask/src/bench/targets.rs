@@ -68,5 +68,12 @@ pub(crate) const NO_LOSS: Target = Target::Zero;
 /// What reference and agent may differ by.
 pub(crate) const EXACT: Target = Target::Zero;
 
+/// A question to the index of 5,000 pods.
+pub(crate) const LOOKUP: Target = Target::AtMost(50.0, " ns");
+/// What 5,000 pods, and they with 100,000 flows, may add to the idle agent.
+pub(crate) const RSS_IDENTITY: Target = Target::AtMost(40.0, " MiB");
+/// How long new flows may wait while all objects are listed again.
+pub(crate) const STALL: Target = Target::AtMost(50.0, " ms");
+
 /// From the kernel's time of a new flow to the subscriber.
 pub(crate) const LATENCY_P99: Target = Target::AtMost(10.0, " ms");

@@ -26,7 +26,7 @@ impl Converter {
 
     fn exchange(&self, time: UnixNanos, event: &DnsEvent) -> v1::DnsExchange {
         let view = DnsView { event, interfaces: &self.interfaces };
-        let end = |end: End| Some(endpoint(view.end(end), view.workload(end), None));
+        let end = |end: End| Some(endpoint(view.end(end), view.party(end), None));
         // Exhaustive: what is known of an exchange is told.
         let DnsExchange {
             client: _,

@@ -101,5 +101,5 @@ fn end_reason(reason: EndReason) -> v1::EndReason {
 
 fn end(view: &FlowView<'_>, end: End) -> v1::Endpoint {
     let of = SocketEnd { addr: view.raw_ip(end), port: view.port(end).unwrap_or_default() };
-    endpoint(of, view.workload(end), view.flow.label(end))
+    endpoint(of, view.party(end), view.flow.label(end))
 }

@@ -1,11 +1,13 @@
 //! What the engine says of itself → what the API says.
 
+use orb8_k8s::watch::WatchHealth;
 use orb8_proto::v1;
 
 use crate::cost::OwnCost;
 use crate::pipeline::Accounting;
 use crate::status::{
-    AttachedInterface, Attachment, BpfRun, Check, CheckState, RingStatus, SourceState, SourceStatus,
+    AttachedInterface, Attachment, BpfRun, Check, CheckState, KubernetesState, KubernetesStatus,
+    RingStatus, SourceState, SourceStatus, watch_name,
 };
 
 pub(in crate::api) fn accounting(accounting: &Accounting) -> v1::Accounting {
@@ -87,5 +89,37 @@ pub(in crate::api) fn ring(ring: &RingStatus) -> v1::RingStatus {
         events: *events,
         drops: *drops,
         utilization: *utilization,
+    }
+}
+
+pub(in crate::api) fn kubernetes(status: &KubernetesStatus) -> v1::Kubernetes {
+    let KubernetesStatus { state, access, server, reason, watches, counts } = status;
+    v1::Kubernetes {
+        state: match state {
+            KubernetesState::Off => v1::KubernetesState::Off,
+            KubernetesState::Syncing => v1::KubernetesState::Syncing,
+            KubernetesState::Connected => v1::KubernetesState::Connected,
+            KubernetesState::Disconnected => v1::KubernetesState::Disconnected,
+        }
+        .into(),
+        access: access.clone(),
+        server: server.clone(),
+        reason: reason.clone().unwrap_or_default(),
+        watches: watches.iter().map(kubernetes_watch).collect(),
+        pods: counts.pods,
+        services: counts.services,
+        nodes: counts.nodes,
+        address_conflicts: counts.conflicts,
+    }
+}
+
+fn kubernetes_watch(watch: &WatchHealth) -> v1::KubernetesWatch {
+    v1::KubernetesWatch {
+        resource: watch_name(watch).to_owned(),
+        connected: watch.is_connected(),
+        reconnections: watch.reconnections,
+        last_sync_ns: watch.last_sync.unwrap_or_default().saturating_mul(1_000_000_000),
+        objects: watch.objects,
+        error: watch.error.clone().unwrap_or_default(),
     }
 }

@@ -24,7 +24,7 @@ impl Converter {
 
     pub(in crate::api) fn connection(&self, connection: &Connection) -> v1::TcpConnection {
         let view = ConnectionView(connection);
-        let end = |end: End| Some(endpoint(view.end(end), view.workload(end), view.label(end)));
+        let end = |end: End| Some(endpoint(view.end(end), view.party(end), view.label(end)));
         v1::TcpConnection {
             source: end(End::Source),
             destination: end(End::Destination),
@@ -39,7 +39,7 @@ impl Converter {
 
     fn tcp(&self, time: UnixNanos, event: &TcpEvent) -> v1::TcpEvent {
         let view = TcpView { event, interfaces: &self.interfaces };
-        let end = |end: End| Some(endpoint(view.end(end)?, view.workload(end), view.label(end)));
+        let end = |end: End| Some(endpoint(view.end(end)?, view.party(end), view.label(end)));
         // Exhaustive: what is known of an event is told.
         let TcpSample {
             kind,

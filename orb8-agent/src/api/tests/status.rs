@@ -1,3 +1,4 @@
+use orb8_common::packet::protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic_health::pb::health_client::HealthClient;
@@ -9,6 +10,7 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use super::flow::sample;
 use super::*;
+use crate::conntrack::{ConntrackError, Translations, Tuple, Wanted};
 #[tokio::test]
 async fn status_tells_what_is_skipped_and_lost() {
     let mut node = Node::new();
@@ -45,6 +47,29 @@ async fn status_tells_what_is_skipped_and_lost() {
     let events = client.stream_events(v1::StreamEventsRequest::default()).await.unwrap();
     assert_eq!(status(client).await.subscribers, 1);
     drop(events);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn status_tells_that_nobody_is_known_behind_addresses() {
+    let mut node = Node::new();
+    let mut client = node.client();
+    let mut check = async || {
+        let answer = client.get_status(v1::GetStatusRequest {}).await.unwrap().into_inner();
+        answer.checks.into_iter().find(|check| check.name == "connection tracking")
+    };
+    assert_eq!(check().await, None, "it is not asked");
+    let mut translations = Translations::new(|| Err(ConntrackError::Absent));
+    let tuple = Tuple { protocol: protocol::TCP, ..Tuple::default() };
+    let wanted = Wanted { tuple, ..Wanted::default() };
+    assert_eq!(translations.opposite(&wanted, Instant::now()), None);
+    lock(&node.pipeline).set_translations(translations);
+    let check = check().await.unwrap();
+    assert_eq!(check.state(), v1::CheckState::Absent);
+    assert!(check.detail.contains("nf_conntrack"), "{check:?}");
+    node.board.update(|status| status.kubernetes.counts.conflicts = 3);
+    let answer = node.client().get_status(v1::GetStatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(answer.kubernetes.unwrap().address_conflicts, 3);
     node.stop().await;
 }
 

@@ -7,7 +7,7 @@ use orb8_proto::v1;
 
 use super::{DnsStore, DnsSummary, DnsTotals};
 use crate::event::DnsSide;
-use crate::identity::Workload;
+use crate::identity::Party;
 use crate::store::fields::owner_fields;
 
 /// What summaries are ordered by.
@@ -54,7 +54,7 @@ impl DnsStore {
     /// Returns the summaries that a query asks for.
     #[must_use]
     pub fn query(&self, query: &DnsQuery) -> DnsPage {
-        let wanted = |row: &DnsSummary| query.matcher.matches(&SummaryView(row));
+        let wanted = |row: &DnsSummary| query.matcher.matches(&SummaryView::of(row));
         let mut found: Vec<_> = self.rows.iter().filter(|(_, row)| wanted(row)).collect();
         let total = found.len() as u64;
         // The key breaks ties, so that the same question gets the same answer.
@@ -80,16 +80,25 @@ fn value(row: &DnsSummary, sort: DnsSort) -> u64 {
 }
 
 /// A summary as filters see it: it has owners, and what any of its exchanges had.
-#[derive(Clone, Copy, Debug)]
-pub struct SummaryView<'a>(pub &'a DnsSummary);
+#[derive(Clone, Debug)]
+pub struct SummaryView<'a> {
+    row: &'a DnsSummary,
+    owner: Party,
+}
 
 impl<'a> SummaryView<'a> {
-    fn workload(&self, end: End) -> Option<&'a Workload> {
-        let local = match self.0.side {
+    /// Looks at a summary.
+    #[must_use]
+    pub fn of(row: &'a DnsSummary) -> Self {
+        Self { row, owner: row.workload.clone().into() }
+    }
+
+    fn party(&self, end: End) -> Option<&Party> {
+        let local = match self.row.side {
             DnsSide::Client | DnsSide::Transit => End::Source,
             DnsSide::Server => End::Destination,
         };
-        self.0.workload.as_deref().filter(|_| end == local)
+        Some(&self.owner).filter(|_| end == local)
     }
 }
 
@@ -119,19 +128,19 @@ impl FlowFields for SummaryView<'_> {
 
 impl DnsFields for SummaryView<'_> {
     fn name(&self) -> Option<&str> {
-        self.0.name.as_deref()
+        self.row.name.as_deref()
     }
 
     fn has_rcode(&self, rcode: u16) -> bool {
-        self.0.counts.rcodes.iter().any(|(of, _)| *of == rcode)
+        self.row.counts.rcodes.iter().any(|(of, _)| *of == rcode)
     }
 
     fn has_type(&self, query_type: u16) -> bool {
-        self.0.counts.types.iter().any(|(of, _)| *of == query_type)
+        self.row.counts.types.iter().any(|(of, _)| *of == query_type)
     }
 
     fn has_outcome(&self, outcome: v1::DnsOutcome) -> bool {
-        let counts = &self.0.counts;
+        let counts = &self.row.counts;
         match outcome {
             v1::DnsOutcome::Answered => counts.responses > 0,
             v1::DnsOutcome::Timeout => counts.timeouts > 0,
@@ -142,11 +151,11 @@ impl DnsFields for SummaryView<'_> {
     }
 
     fn side(&self) -> v1::DnsSide {
-        self.0.side.into()
+        self.row.side.into()
     }
 
     fn latency_ns(&self) -> Option<u64> {
-        let latency = &self.0.counts.latency;
+        let latency = &self.row.counts.latency;
         (latency.count() > 0).then(|| latency.max())
     }
 }

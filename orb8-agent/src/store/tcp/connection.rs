@@ -9,7 +9,7 @@ use orb8_proto::histogram::quantile;
 use super::totals::Added;
 use super::{ConnectionOwner, LIVE_STATES};
 use crate::event::{SocketEnd, TcpFigures, TcpKind, TcpRole, TcpSample, UnixNanos};
-use crate::identity::Workload;
+use crate::identity::Party;
 use crate::store::Label;
 
 /// A connection, seen from its local end.
@@ -20,7 +20,11 @@ pub struct Connection {
     /// The other one.
     pub remote: SocketEnd,
     /// The owner of the local end.
-    pub subject: Option<Arc<Workload>>,
+    pub subject: Party,
+    /// Who is at the other one.
+    pub peer: Party,
+    /// [`Enricher::epoch`](crate::enrich) of the last look at who that is.
+    pub looked: u32,
     /// The name by which the owner found the other end.
     pub label: Option<Arc<Label>>,
     /// cgroup v2 id of the socket, 0 where none is known.
@@ -88,7 +92,9 @@ impl Connection {
         Self {
             local: sample.local,
             remote: sample.remote,
-            subject: None,
+            subject: Party::Unknown,
+            peer: Party::Unknown,
+            looked: 0,
             label: None,
             cgroup_id: 0,
             cookie: sample.cookie,
@@ -105,8 +111,10 @@ impl Connection {
 
     /// Takes what is known of its owner.
     pub(super) fn belong_to(&mut self, owner: ConnectionOwner) {
-        let ConnectionOwner { subject, label, self_traffic } = owner;
-        self.subject = subject.or(self.subject.take());
+        let ConnectionOwner { subject, peer, looked, label, self_traffic } = owner;
+        self.subject.learn(subject);
+        self.peer.learn(peer);
+        self.looked = looked;
         self.label = self.label.take().or(label);
         self.self_traffic |= self_traffic;
     }
@@ -121,6 +129,7 @@ impl Connection {
     pub(super) fn without_figures(&self) -> Self {
         Self {
             subject: self.subject.clone(),
+            peer: self.peer.clone(),
             label: self.label.clone(),
             health: Arc::clone(&self.health),
             figures: None,

@@ -7,7 +7,7 @@ use orb8_proto::v1;
 
 use super::{Connection, ConnectionTable};
 use crate::event::{SocketEnd, TcpRole, UnixNanos};
-use crate::identity::Workload;
+use crate::identity::Party;
 use crate::store::Label;
 use crate::store::fields::{ip_of, owner_fields, state_of};
 
@@ -117,10 +117,10 @@ impl<'a> ConnectionView<'a> {
         self.0.label.as_deref().filter(|_| end != self.local())
     }
 
-    /// Returns the owner of one end.
+    /// Returns who is at one end.
     #[must_use]
-    pub fn workload(&self, end: End) -> Option<&'a Workload> {
-        self.0.subject.as_deref().filter(|_| end == self.local())
+    pub fn party(&self, end: End) -> Option<&'a Party> {
+        Some(if end == self.local() { &self.0.subject } else { &self.0.peer })
     }
 }
 

@@ -11,26 +11,11 @@ use crate::kernel::support::{
     dns::{A, ask, client, end, query, read_message, write_message},
     name_server::NameServer,
     netns::{CLIENT4, Netns, SERVER4},
-    program::has_programs,
-    skip,
+    nft::translate,
 };
 
 /// An address that no machine has.
 const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
-
-/// Applies rules; `None` where the kernel does not know them.
-fn translate(namespace: &Netns, rules: &[&str]) -> Option<()> {
-    if !has_programs(&["nft"]) {
-        return None;
-    }
-    for rule in ["add table ip t"].iter().chain(rules) {
-        if let Err(reason) = namespace.command("nft", rule) {
-            skip("nftables", reason.trim());
-            return None;
-        }
-    }
-    Some(())
-}
 
 fn is(id: u16, side: DnsSide) -> impl Fn(&DnsExchange) -> bool {
     move |told| told.id == u32::from(id) && told.side() == side

@@ -9,7 +9,8 @@ use orb8_agent::{
 use orb8_proto::v1::{
     Flow, GetStatusRequest, GetStatusResponse, QueryDnsRequest, QueryDnsResponse,
     QueryFlowsRequest, QueryFlowsResponse, QueryTcpRequest, QueryTcpResponse, StreamDnsRequest,
-    StreamDnsResponse, StreamTcpRequest, StreamTcpResponse, TcpEventKind, TcpFilter,
+    StreamDnsResponse, StreamEventsRequest, StreamEventsResponse, StreamTcpRequest,
+    StreamTcpResponse, TcpEventKind, TcpFilter,
     orbit_agent_service_client::OrbitAgentServiceClient,
 };
 use tonic::transport::Channel;
@@ -74,6 +75,12 @@ impl Agent {
     pub(crate) async fn connections(&mut self) -> QueryTcpResponse {
         let request = QueryTcpRequest { limit: 10_000, ..QueryTcpRequest::default() };
         self.client.query_tcp(request).await.expect("the connections").into_inner()
+    }
+
+    /// Follows the flows from now on.
+    pub(crate) async fn watch_flows(&mut self) -> Watch<StreamEventsResponse> {
+        let stream = self.client.stream_events(StreamEventsRequest::default()).await;
+        Watch::new(stream.expect("a stream").into_inner())
     }
 
     /// Follows the DNS exchanges from now on.

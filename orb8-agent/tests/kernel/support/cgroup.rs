@@ -25,7 +25,7 @@ impl Cgroup {
         Self::at(self.0.join(name))
     }
 
-    fn at(path: PathBuf) -> Self {
+    pub(super) fn at(path: PathBuf) -> Self {
         fs::create_dir(&path).expect("a new cgroup: run as root");
         Self(path)
     }

@@ -2,9 +2,10 @@
 
 use std::{
     fs::File,
+    io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd,
-    process::Command,
+    process::{Command, Stdio},
     thread::JoinHandle,
 };
 
@@ -28,6 +29,11 @@ impl Netns {
         });
         namespace.ip("link set lo up");
         namespace
+    }
+
+    /// The one that this process is in.
+    pub(crate) fn own() -> Self {
+        Self(File::open("/proc/self/ns/net").expect("its file"))
     }
 
     /// Runs `work` in the namespace.
@@ -89,8 +95,33 @@ impl Netns {
         })
     }
 
+    /// Joins it to another one by a veth pair: interfaces and their link addresses.
+    pub(crate) fn link(&self, [name, address]: [&str; 2], other: &Self, peer: [&str; 2]) {
+        let [peer_name, peer_address] = peer;
+        let other = other.path();
+        self.ip(&format!(
+            "link add {name} address {address} type veth peer name {peer_name} \
+             address {peer_address} netns {other}"
+        ));
+    }
+
+    /// Runs a program in the namespace that reads its input; what it says when it fails.
+    pub(crate) fn feed(&self, program: &str, arguments: &str, input: &str) -> Result<(), String> {
+        let mut command = Command::new(program);
+        command.args(arguments.split_whitespace()).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let child = self.run(|| command.spawn());
+        let mut child = child.map_err(|error| format!("{program} does not run: {error}"))?;
+        // One that ended already says why.
+        let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
+        let output = child.wait_with_output().map_err(|error| error.to_string())?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
     /// Where other processes find the namespace while this process has it.
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 
@@ -193,11 +224,8 @@ pub(crate) const VERSIONS: [(IpAddr, IpAddr); 2] = [(CLIENT4, SERVER4), (CLIENT6
 impl Pair {
     pub(crate) fn new() -> Self {
         let pair = Self { client: Netns::new(), server: Netns::new() };
-        let peer = pair.server.path();
         let [near, far] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
-        pair.client.ip(&format!(
-            "link add {VETH} address {near} type veth peer name {VETH} address {far} netns {peer}"
-        ));
+        pair.client.link([VETH, near], &pair.server, [VETH, far]);
         for (namespace, v4, v6, neighbours, address) in [
             (&pair.client, CLIENT4, CLIENT6, &[SERVER4, SERVER4_OTHER, SERVER6][..], far),
             (&pair.server, SERVER4, SERVER6, &[CLIENT4, CLIENT6][..], near),

@@ -1,7 +1,7 @@
 //! Other processes: this binary runs again, in a namespace and a cgroup of its own, and plays a role.
 
 use std::{
-    io::{BufRead, BufReader, Lines},
+    io::{BufRead, BufReader, Lines, Write},
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
@@ -13,7 +13,7 @@ use orb8_agent::ebpf::{LinkKind, PacketObject};
 
 use super::{
     cgroup::{self, Cgroup},
-    dns,
+    container, dns,
     engine::{DEFAULTS, Engine, without_tcx},
     name_server,
     netns::{CLIENT4, CLIENT6, Netns},
@@ -43,10 +43,16 @@ impl Player {
         if let Some(cgroup) = cgroup {
             command.env(CGROUP, cgroup.path());
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = namespace.run(|| command.spawn()).expect("this binary runs again");
         let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         Self { child, lines }
+    }
+
+    /// Tells the player something.
+    pub(crate) fn say(&mut self, what: &str) {
+        let mut input = self.child.stdin.as_ref().expect("its input");
+        writeln!(input, "{what}").expect("a player that listens");
     }
 
     /// Waits for what the player tells next.
@@ -85,7 +91,7 @@ impl Drop for Player {
     }
 }
 
-fn tell(what: impl std::fmt::Display) {
+pub(super) fn tell(what: impl std::fmt::Display) {
     println!("{TELL} {what}");
 }
 
@@ -103,6 +109,7 @@ fn role() {
         "name-server" => name_server(parameter.parse().expect("an address")),
         "dns-client" => dns_client(parameter.parse().expect("an address and a port")),
         "attacher" => attacher(parameter),
+        "container" => container::run(),
         _ => panic!("no role {role:?}"),
     }
 }

@@ -3,8 +3,8 @@
 use std::{fmt::Debug, time::Duration};
 
 use orb8_proto::v1::{
-    DnsExchange, Lost, StreamDnsResponse, StreamTcpResponse, TcpEvent, stream_dns_response,
-    stream_tcp_response,
+    DnsExchange, EventKind, Lost, StreamDnsResponse, StreamEventsResponse, StreamTcpResponse,
+    TcpEvent, stream_dns_response, stream_tcp_response,
 };
 use tokio::time::Instant;
 use tonic::Streaming;
@@ -36,6 +36,17 @@ impl Told for StreamTcpResponse {
         match self.event.expect("a message says something") {
             stream_tcp_response::Event::Tcp(event) => Ok(event),
             stream_tcp_response::Event::Lost(lost) => Err(lost),
+        }
+    }
+}
+
+impl Told for StreamEventsResponse {
+    type Event = Self;
+
+    fn event(self) -> Result<Self, Lost> {
+        match self.kind() {
+            EventKind::Lost => Err(self.lost.unwrap_or_default()),
+            _ => Ok(self),
         }
     }
 }

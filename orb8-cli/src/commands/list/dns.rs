@@ -15,7 +15,7 @@ use crate::output::Machine;
 use crate::output::dns::{SummaryObject, TotalsObject};
 
 impl List for DnsTopArgs {
-    const SIGNAL: &'static str = "dns";
+    const SIGNAL: Option<&'static str> = Some("dns");
     const LOST_IN_RING: &'static str = DNS_LOST_IN_RING;
     const VIEW: &'static View<DnsSummary> = &TOP;
     const NOUN: [&'static str; 2] = ["name", "names"];
@@ -39,7 +39,7 @@ impl List for DnsTopArgs {
             include: self.filters.include.clone(),
             exclude: self.filters.exclude.clone(),
             sort_by: self.sort_by().into(),
-            ascending: self.list.ascending,
+            ascending: self.ascending,
             limit: self.list.limit,
         });
         connection.client.query_dns(request).await

@@ -18,7 +18,7 @@ use crate::output::lost::LostObject;
 use crate::time::Since;
 
 impl List for FlowsArgs {
-    const SIGNAL: &'static str = "flow";
+    const SIGNAL: Option<&'static str> = Some("flow");
     const LOST_IN_RING: &'static str = FLOWS_LOST_IN_RING;
     const VIEW: &'static View<Flows> = &LIST;
     const NOUN: [&'static str; 2] = ["flow", "flows"];
@@ -51,7 +51,7 @@ impl List for FlowsArgs {
             include: self.filters.include.clone(),
             exclude: self.filters.exclude.clone(),
             sort_by: self.sort_by().into(),
-            ascending: self.list.ascending,
+            ascending: self.ascending,
             limit: self.limit(),
             start_time_ns: since,
             end_time_ns: None,

@@ -17,7 +17,7 @@ use crate::output::Machine;
 use crate::output::tcp::{ConnectionObject, TotalsObject};
 
 impl List for TcpTopArgs {
-    const SIGNAL: &'static str = "tcp";
+    const SIGNAL: Option<&'static str> = Some("tcp");
     const LOST_IN_RING: &'static str = TCP_LOST_IN_RING;
     const VIEW: &'static View<TcpConnection> = &TOP;
     const NOUN: [&'static str; 2] = ["connection", "connections"];
@@ -45,7 +45,7 @@ impl List for TcpTopArgs {
             include: self.filters.include.clone(),
             exclude: self.filters.exclude.clone(),
             sort_by: self.sort_by().into(),
-            ascending: self.list.ascending,
+            ascending: self.ascending,
             limit: self.list.limit,
             include_self_traffic: self.include_self,
         });

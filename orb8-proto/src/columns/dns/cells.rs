@@ -1,9 +1,11 @@
 //! The text of each cell of a DNS exchange.
 
 use crate::columns::cells::{self, Cell};
+use crate::columns::ends::{Ends, TwoEnded};
 use crate::columns::{Format, Tone};
+use crate::filter::End;
 use crate::units;
-use crate::v1::{DnsAnswer, DnsExchange, DnsOutcome, DnsSide, Protocol, Workload};
+use crate::v1::{DnsAnswer, DnsExchange, DnsOutcome, Protocol};
 
 type Row<'a> = &'a DnsExchange;
 
@@ -16,12 +18,23 @@ const DNS_PORT: u32 = 53;
 /// A response from which on people wait; resolvers of a cluster take a few milliseconds.
 const SLOW_NS: u64 = 100_000_000;
 
+impl TwoEnded for DnsExchange {
+    fn ends(row: Self::Row<'_>) -> Ends<'_> {
+        ends(row)
+    }
+}
+
+fn ends(row: Row<'_>) -> Ends<'_> {
+    let local = row.side().local_end().end();
+    Ends::new(local, row.client.as_ref(), row.server.as_ref(), &row.node_name)
+}
+
 pub(super) fn time(row: Row<'_>, format: &Format) -> Cell {
     cells::clock(row.time_ns, format)
 }
 
 pub(super) fn owner(row: Row<'_>, _: &Format) -> Cell {
-    cells::owner(workload(row)?)
+    cells::owner(ends(row).owner()?)
 }
 
 pub(super) fn name(row: Row<'_>, _: &Format) -> Cell {
@@ -70,14 +83,14 @@ pub(super) fn side(row: Row<'_>, _: &Format) -> Cell {
 }
 
 pub(super) fn client(row: Row<'_>, format: &Format) -> Cell {
-    let (client, server) = (row.client.as_ref(), row.server.as_ref());
-    cells::place(client?, (cells::port(client), cells::port(server)), row.protocol(), format)
+    let ports = (cells::port(row.client.as_ref()), cells::port(row.server.as_ref()));
+    ends(row).place(End::Source, (ports.0, ports.1, row.protocol()), format)
 }
 
 pub(super) fn server(row: Row<'_>, format: &Format) -> Cell {
-    let (client, server) = (row.client.as_ref(), row.server.as_ref());
-    let port = cells::port(server).filter(|port| u32::from(*port) != DNS_PORT);
-    cells::place(server?, (port, cells::port(client)), row.protocol(), format)
+    let port = cells::port(row.server.as_ref()).filter(|port| u32::from(*port) != DNS_PORT);
+    let ports = (port, cells::port(row.client.as_ref()), row.protocol());
+    ends(row).place(End::Destination, ports, format)
 }
 
 /// Addresses first: they are what was looked for.
@@ -131,7 +144,7 @@ pub(super) fn interface(row: Row<'_>, _: &Format) -> Cell {
 }
 
 pub(super) fn container(row: Row<'_>, _: &Format) -> Cell {
-    cells::text(&workload(row)?.container)
+    cells::text(&ends(row).owner()?.container)
 }
 
 pub(super) fn node(row: Row<'_>, _: &Format) -> Cell {
@@ -139,17 +152,5 @@ pub(super) fn node(row: Row<'_>, _: &Format) -> Cell {
 }
 
 pub(super) fn cgroup(row: Row<'_>, _: &Format) -> Cell {
-    cells::text(&workload(row)?.cgroup_path)
-}
-
-/// The owner of the end at which it was seen; in transit, of the end whose owner is known.
-fn workload(row: &DnsExchange) -> Option<&Workload> {
-    let (client, server) = (row.client.as_ref(), row.server.as_ref());
-    let client = client.and_then(|client| client.workload.as_ref());
-    let server = server.and_then(|server| server.workload.as_ref());
-    match row.side() {
-        DnsSide::Client => client,
-        DnsSide::Server => server,
-        DnsSide::Transit | DnsSide::Unspecified => client.or(server),
-    }
+    cells::text(&ends(row).owner()?.cgroup_path)
 }

@@ -35,6 +35,7 @@ const WIDE: &[&Column<DnsSummary>] = &[
     &MEAN,
     &FIRST_SEEN,
     &LAST_SEEN,
+    &WORKLOAD,
     &CONTAINER,
     &CGROUP,
 ];
@@ -201,6 +202,13 @@ const LAST_SEEN: Column<DnsSummary> = Column {
     header: "LAST SEEN",
     doc: "When it was last asked for, local time.",
     value: |row, format| cells::clock(row.last_seen_ns, format),
+    ..Column::WORDS
+};
+const WORKLOAD: Column<DnsSummary> = Column {
+    name: "workload",
+    header: "WORKLOAD",
+    doc: "What made the owner's pod, kind and name, as kubectl takes them.",
+    value: |row, _| cells::controller(row.workload.as_ref()?.controller.as_ref()),
     ..Column::WORDS
 };
 const CONTAINER: Column<DnsSummary> = Column {

@@ -1,7 +1,8 @@
 //! The text of each cell of a flow.
 
-use super::Row;
+use super::{Flows, Row};
 use crate::columns::cells::{self, Cell, clock, owner};
+use crate::columns::ends::{Ends, TwoEnded};
 use crate::columns::{Format, Tone};
 use crate::filter::{End, FlowFields};
 use crate::v1::{EndReason, EventKind, Flow, IcmpType, Protocol, StreamEventsResponse};
@@ -40,12 +41,18 @@ pub(super) fn event_tone(row: Row<'_>) -> Tone {
     }
 }
 
-pub(super) fn owner_cell(row: Row<'_>, _: &Format) -> Cell {
-    owner(row.flow.owner()?)
+impl TwoEnded for Flows {
+    fn ends(row: Self::Row<'_>) -> Ends<'_> {
+        ends(row.flow)
+    }
 }
 
-pub(super) fn peer(row: Row<'_>, _: &Format) -> Cell {
-    owner(row.flow.workload(row.flow.local()?.other())?)
+fn ends(flow: &Flow) -> Ends<'_> {
+    Ends::new(flow.local(), flow.source.as_ref(), flow.destination.as_ref(), &flow.node_name)
+}
+
+pub(super) fn owner_cell(row: Row<'_>, _: &Format) -> Cell {
+    owner(ends(row.flow).owner()?)
 }
 
 pub(super) fn protocol_cell(row: Row<'_>, _: &Format) -> Cell {
@@ -122,7 +129,7 @@ pub(super) fn vlan(row: Row<'_>, _: &Format) -> Cell {
 }
 
 pub(super) fn container(row: Row<'_>, _: &Format) -> Cell {
-    cells::text(&row.flow.owner()?.container)
+    cells::text(&ends(row.flow).owner()?.container)
 }
 
 pub(super) fn node(row: Row<'_>, _: &Format) -> Cell {
@@ -130,11 +137,11 @@ pub(super) fn node(row: Row<'_>, _: &Format) -> Cell {
 }
 
 pub(super) fn cgroup(row: Row<'_>, _: &Format) -> Cell {
-    cells::text(&row.flow.owner()?.cgroup_path)
+    cells::text(&ends(row.flow).owner()?.cgroup_path)
 }
 
 pub(super) fn name(row: Row<'_>, _: &Format) -> Cell {
-    cells::label(End::BOTH.map(|end| row.flow.endpoint(end)))
+    ends(row.flow).label()
 }
 
 pub(super) fn state(row: Row<'_>, _: &Format) -> Cell {
@@ -171,12 +178,12 @@ pub fn protocol(flow: &Flow) -> String {
     name.to_owned()
 }
 
-/// Formats one end: `10.0.0.1:https`, `[fd00::1]:51000`, `api.example.com:443`, or the address alone
-/// where there are no ports.
+/// Formats one end: `shop/web-7d4f:https`, `svc:shop/db:5432`, `api.example.com:443`,
+/// `[fd00::1]:51000`, or without a port where there are none.
 #[must_use]
 pub fn endpoint(flow: &Flow, end: End, format: &Format) -> Option<String> {
-    let ports = (flow.port(end), flow.port(end.other()));
-    cells::place(flow.endpoint(end)?, ports, flow.protocol(), format)
+    let ports = (flow.port(end), flow.port(end.other()), flow.protocol());
+    ends(flow).place(end, ports, format)
 }
 
 /// Bytes and packets: what an update adds, else the flow's totals. A new flow has none yet.

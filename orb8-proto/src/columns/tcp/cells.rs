@@ -1,10 +1,11 @@
 //! The text of each cell of a TCP event.
 
 use crate::columns::cells::{self, Cell};
+use crate::columns::ends::{Ends, TwoEnded};
 use crate::columns::{Format, Tone};
 use crate::filter::End;
 use crate::units;
-use crate::v1::{Endpoint, Protocol, TcpEvent, TcpEventKind, Workload};
+use crate::v1::{Protocol, TcpConnection, TcpEvent, TcpEventKind};
 
 type Row<'a> = &'a TcpEvent;
 
@@ -28,25 +29,39 @@ pub(super) fn event_tone(row: Row<'_>) -> Tone {
 }
 
 pub(super) fn source(row: Row<'_>, format: &Format) -> Cell {
-    end([&row.source, &row.destination], format)
+    end::<TcpEvent>(row, End::Source, format)
 }
 
 pub(super) fn destination(row: Row<'_>, format: &Format) -> Cell {
-    end([&row.destination, &row.source], format)
+    end::<TcpEvent>(row, End::Destination, format)
 }
 
-/// Formats the first of two ends.
-pub(super) fn end([this, other]: [&Option<Endpoint>; 2], format: &Format) -> Cell {
-    let ports = (cells::port(this.as_ref()), cells::port(other.as_ref()));
-    cells::place(this.as_ref()?, ports, Protocol::Tcp, format)
+macro_rules! two_ended {
+    ($($type:ident)*) => { $(
+        impl TwoEnded for $type {
+            fn ends(row: Self::Row<'_>) -> Ends<'_> {
+                let (source, destination) = (row.source.as_ref(), row.destination.as_ref());
+                Ends::new(row.local(), source, destination, &row.node_name)
+            }
+        }
+    )* };
+}
+
+two_ended! { TcpEvent TcpConnection }
+
+/// Formats one end. Listeners have no peer.
+pub(super) fn end<S: TwoEnded>(row: S::Row<'_>, end: End, format: &Format) -> Cell {
+    let ends = S::ends(row);
+    let port = |end| cells::port(ends.get(end));
+    ends.place(end, (port(end), port(end.other()), Protocol::Tcp), format)
 }
 
 pub(super) fn owner(row: Row<'_>, _: &Format) -> Cell {
-    cells::owner(workload(row)?)
+    cells::owner(TcpEvent::ends(row).owner()?)
 }
 
 pub(super) fn name(row: Row<'_>, _: &Format) -> Cell {
-    cells::label(End::BOTH.map(|end| row.endpoint(end)))
+    TcpEvent::ends(row).label()
 }
 
 pub(super) fn role(row: Row<'_>, _: &Format) -> Cell {
@@ -78,7 +93,7 @@ pub(super) fn interface(row: Row<'_>, _: &Format) -> Cell {
 }
 
 pub(super) fn container(row: Row<'_>, _: &Format) -> Cell {
-    cells::text(&workload(row)?.container)
+    cells::text(&TcpEvent::ends(row).owner()?.container)
 }
 
 pub(super) fn node(row: Row<'_>, _: &Format) -> Cell {
@@ -90,9 +105,5 @@ pub(super) fn netns(row: Row<'_>, _: &Format) -> Cell {
 }
 
 pub(super) fn cgroup(row: Row<'_>, _: &Format) -> Cell {
-    cells::text(&workload(row)?.cgroup_path)
-}
-
-fn workload(row: &TcpEvent) -> Option<&Workload> {
-    cells::local_owner(row.local(), row.source.as_ref(), row.destination.as_ref())
+    cells::text(&TcpEvent::ends(row).owner()?.cgroup_path)
 }

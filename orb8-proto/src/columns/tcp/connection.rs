@@ -2,10 +2,11 @@
 
 use super::cells::end;
 use crate::columns::cells::{self, Cell};
+use crate::columns::ends::TwoEnded;
 use crate::columns::{Column, Cut, Format, Tone, View, Width};
 use crate::filter::End;
 use crate::units;
-use crate::v1::{TcpConnection, TcpHealth, Workload};
+use crate::v1::{TcpConnection, TcpHealth};
 
 /// A list of connections.
 pub static TOP: View<TcpConnection> =
@@ -34,22 +35,27 @@ const WIDE: &[&Column<TcpConnection>] = &[
     &AGE,
     &OPENED,
     &CLOSED,
+    &TcpConnection::WORKLOAD,
     &CONTAINER,
+    &TcpConnection::PEER,
+    &TcpConnection::BACKEND,
+    &TcpConnection::PEER_NODE,
+    &TcpConnection::FOUND,
     &NODE,
     &CGROUP,
 ];
 
 const OWNER: Column<TcpConnection> = Column {
     doc: "Whose socket it is, named as in `flows`.",
-    value: |row, _| cells::owner(workload(row)?),
+    value: |row, _| cells::owner(TcpConnection::ends(row).owner()?),
     ..Column::OWNER
 };
 const SOURCE: Column<TcpConnection> = Column {
     name: "source",
     header: "SOURCE",
     priority: 2,
-    doc: "Who opened it, where that is known, else the local end. A name as in `flows`.",
-    value: |row, format| end([&row.source, &row.destination], format),
+    doc: "Who opened it, where that is known, else the local end. Named as in `flows`.",
+    value: |row, format| end::<TcpConnection>(row, End::Source, format),
     ..Column::END
 };
 const DESTINATION: Column<TcpConnection> = Column {
@@ -57,14 +63,14 @@ const DESTINATION: Column<TcpConnection> = Column {
     header: "DESTINATION",
     priority: 1,
     doc: "The other end.",
-    value: |row, format| end([&row.destination, &row.source], format),
+    value: |row, format| end::<TcpConnection>(row, End::Destination, format),
     ..Column::END
 };
 const NAME: Column<TcpConnection> = Column {
     name: "name",
     header: "NAME",
     doc: "The name by which the owner found the other end, where a DNS answer led there.",
-    value: |row, _| cells::label(End::BOTH.map(|end| row.endpoint(end))),
+    value: |row, _| TcpConnection::ends(row).label(),
     ..Column::WORDS
 };
 const ROLE: Column<TcpConnection> = Column {
@@ -198,7 +204,7 @@ const CONTAINER: Column<TcpConnection> = Column {
     header: "CONTAINER",
     width: Width::Flexible(12, Cut::End),
     doc: "Container of the owner.",
-    value: |row, _| cells::text(&workload(row)?.container),
+    value: |row, _| cells::text(&TcpConnection::ends(row).owner()?.container),
     ..Column::WORDS
 };
 const NODE: Column<TcpConnection> = Column {
@@ -212,13 +218,9 @@ const CGROUP: Column<TcpConnection> = Column {
     name: "cgroup",
     header: "CGROUP",
     doc: "The owner's cgroup, below the root.",
-    value: |row, _| cells::text(&workload(row)?.cgroup_path),
+    value: |row, _| cells::text(&TcpConnection::ends(row).owner()?.cgroup_path),
     ..Column::WORDS
 };
-
-fn workload(row: &TcpConnection) -> Option<&Workload> {
-    cells::local_owner(row.local(), row.source.as_ref(), row.destination.as_ref())
-}
 
 fn latency(row: &TcpConnection, of: fn(&TcpHealth) -> Option<u64>) -> Cell {
     of(row.health.as_ref()?).map(units::latency)

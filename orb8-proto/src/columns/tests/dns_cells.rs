@@ -13,7 +13,7 @@ fn exchange() -> DnsExchange {
         ip: vec![10, 0, 0, last],
         port,
         workload: Some(Workload { unit: unit.into(), ..Workload::default() }),
-        dns: None,
+        ..Endpoint::default()
     };
     DnsExchange {
         client: Some(end(1, 40_000, "client")),
@@ -90,6 +90,8 @@ fn the_owner_is_at_the_side_that_saw_it() {
 #[test]
 fn the_usual_port_is_not_worth_the_room() {
     let mut exchange = exchange();
+    assert_eq!(cell("server", &exchange).unwrap(), "server");
+    exchange.server.as_mut().unwrap().workload = None;
     assert_eq!(cell("server", &exchange).unwrap(), "10.0.0.53");
     exchange.server.as_mut().unwrap().port = 5353;
     assert_eq!(cell("server", &exchange).unwrap(), "10.0.0.53:5353");

@@ -14,9 +14,9 @@ fn exchange() -> DnsExchange {
             ip: vec![10, 0, 0, 5],
             port: 40_000,
             workload: Some(workload),
-            dns: None,
+            ..Endpoint::default()
         }),
-        server: Some(Endpoint { ip: vec![10, 96, 0, 10], port: 53, workload: None, dns: None }),
+        server: Some(Endpoint { ip: vec![10, 96, 0, 10], port: 53, ..Endpoint::default() }),
         protocol: Protocol::Udp.into(),
         side: DnsSide::Client.into(),
         name: "db.ml.svc.cluster.local".into(),
@@ -121,6 +121,15 @@ fn a_summary_has_owners_and_no_addresses() {
         DnsMatcher::for_summaries(&[filter], &[])
     };
     assert!(compile(FlowFilter { namespace: strings(&["ml"]), ..Default::default() }).is_ok());
+    let of_pod = FlowFilter {
+        label: strings(&["app=web"]),
+        source_workload: strings(&["deploy/web"]),
+        destination_node: strings(&["worker-1"]),
+        ..Default::default()
+    };
+    assert!(compile(of_pod).is_ok());
+    let of_address = compile(FlowFilter { service: strings(&["db"]), ..Default::default() });
+    assert_eq!(of_address.unwrap_err().field, "service", "it would match none, without a word");
     let error = compile(FlowFilter { source_port: vec![1], ..Default::default() }).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -3,7 +3,7 @@ use crate::v1::{Endpoint, FlowFilter, LocalEnd, TcpConnection, TcpEvent, TcpHeal
 
 /// A connection from 10.0.0.1 to 10.0.0.2:443 that was made in 5 ms.
 fn event(kind: TcpEventKind) -> TcpEvent {
-    let end = |last, port| Endpoint { ip: vec![10, 0, 0, last], port, workload: None, dns: None };
+    let end = |last, port| Endpoint { ip: vec![10, 0, 0, last], port, ..Endpoint::default() };
     TcpEvent {
         kind: kind.into(),
         source: Some(end(1, 40_000)),
@@ -75,6 +75,10 @@ fn slow_is_the_handshake_or_the_round_trip() {
 fn connections_have_no_kind() {
     let error = TcpMatcher::for_connections(&[kinds(&[TcpEventKind::Drop])], &[]).unwrap_err();
     assert_eq!(error.to_string(), "kind: connections have no such thing; it filters streams only");
+    let flow = FlowFilter { interface: vec!["eth0".into()], ..Default::default() };
+    let interface = TcpFilter { flow: Some(flow), ..Default::default() };
+    let error = TcpMatcher::for_connections(&[], &[interface]).unwrap_err();
+    assert_eq!(error.field, "interface");
     let connection =
         TcpConnection { destination: event(TcpEventKind::Close).destination, ..Default::default() };
     let port = TcpFilter {
