@@ -166,6 +166,9 @@ impl Pipeline {
         let Self { enrich, store, connections, arriving, .. } = self;
         let Some(flow) = store.get_mut(key) else { return };
         flow.looked.note(enrich.epoch(), flow.last);
+        // Counts may be read before the moment of the first SYN.
+        let was_asking = flow.asking;
+        flow.asking = was_asking.or_else(|| connections.asking(flow));
         let flow = flow.clone();
         let local = flow.local_end();
         let source = SocketEnd { addr: key.source_addr, port: key.source_port };
@@ -175,7 +178,10 @@ impl Pipeline {
         {
             let is_new = has_successor(&flow, end, enrich);
             // The owner of a local socket is known by its cgroup, if at all.
-            let is_done = is_settled(&flow, end) && !is_new && !may_move(&flow, end);
+            let is_done = is_settled(&flow, end)
+                && flow.asking == was_asking
+                && !is_new
+                && !may_move(&flow, end);
             if flow.is_owned(end) || is_done {
                 continue;
             }
@@ -194,6 +200,11 @@ impl Pipeline {
                 true => enrich.party(&seen, &NoSockets, now),
                 false => enrich.party(&seen, &sockets, now),
             };
+            // Its Service is all that was not known yet.
+            if is_told(&flow, end) && !is_new && !may_move(&flow, end) && party.service().is_none()
+            {
+                continue;
+            }
             let Some(flow) = store.get_mut(key) else { return };
             let party_now = flow.ends.get_mut(end);
             if is_new || (is_of_kernel && party.is_named()) {
@@ -220,8 +231,15 @@ fn is_worth_a_look(flow: &Flow, kind: SampleKind, enrich: &Enricher) -> bool {
         || (!is_moment && End::BOTH.iter().any(is_changed))
 }
 
-/// Whether nothing better can become known of an end.
+/// Whether nothing better can become known of an end. Which Service was asked for can depend on who
+/// asked.
 fn is_settled(flow: &Flow, end: End) -> bool {
+    let is_role_known = flow.key.protocol != TCP || flow.asking.is_some();
+    is_role_known && is_told(flow, end)
+}
+
+/// Whether nothing better can become known of who is at an end.
+fn is_told(flow: &Flow, end: End) -> bool {
     match flow.sender_of_kernel() == Some(end) {
         true => matches!(flow.ends.get(end), Party::Pod(_) | Party::Front(_)),
         false => flow.ends.get(end).is_settled(),

@@ -6,7 +6,7 @@ use orb8_proto::filter::End;
 
 use super::ends::Ends;
 use super::{Connection, ConnectionTable, Id, TcpHealth};
-use crate::event::{SocketEnd, TcpSample, UnixNanos};
+use crate::event::{SocketEnd, TcpRole, TcpSample, UnixNanos};
 use crate::store::{Flow, TCP, ip_of};
 
 /// By how much the times of a flow and of its connection may differ: two of the kernel's longest
@@ -64,6 +64,17 @@ impl ConnectionTable {
         let by_cookie = || self.connections.get(&flow.cookie).filter(|_| flow.cookie != 0);
         let connection = by_cookie().or_else(|| self.by_flow_ends(flow))?;
         Some(Arc::clone(connection.health()))
+    }
+
+    /// Returns which end of a flow opened its connection, where that is known.
+    #[must_use]
+    pub fn asking(&self, flow: &Flow) -> Option<End> {
+        let local = flow.local_end()?;
+        match self.health_of(flow)?.role {
+            TcpRole::Client => Some(local),
+            TcpRole::Server => Some(local.other()),
+            TcpRole::Unknown | TcpRole::Listener => None,
+        }
     }
 
     fn by_flow_ends(&self, flow: &Flow) -> Option<&Connection> {

@@ -235,7 +235,10 @@ fn is_less(found: &str, wanted: &str) -> bool {
     };
     let nodes = ["node:node-a".to_owned(), format!("{front} > - at {at}")];
     let is_node = HOST_NETWORK.contains(&pod) && nodes.iter().any(|node| node == found);
-    found == "-" || found == less || found == front || is_node
+    // Before it is known who asked whom, a node port is a node's.
+    let is_unasked =
+        !front.is_empty() && (found == owner || found == format!("node:node-a > {behind}"));
+    found == "-" || found == less || found == front || is_node || is_unasked
 }
 
 /// Pods that have no address but the node's.
