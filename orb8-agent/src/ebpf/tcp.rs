@@ -49,7 +49,7 @@ const TRACEPOINTS: [Tracepoint; 6] = [
     },
     Tracepoint {
         program: "tcp_retransmit",
-        name: "tcp_retransmit_skb",
+        name: RETRANSMIT_TRACEPOINT,
         gives: "retransmits as they happen",
     },
     Tracepoint {
@@ -57,7 +57,7 @@ const TRACEPOINTS: [Tracepoint; 6] = [
         name: "tcp_retransmit_synack",
         gives: "retransmits of SYN-ACKs",
     },
-    Tracepoint { program: "tcp_send_reset", name: "tcp_send_reset", gives: "resets sent" },
+    Tracepoint { program: "tcp_send_reset", name: RESET_TRACEPOINT, gives: "resets sent" },
     Tracepoint {
         program: "tcp_receive_reset",
         name: "tcp_receive_reset",
@@ -67,6 +67,7 @@ const TRACEPOINTS: [Tracepoint; 6] = [
 ];
 const DROP_TRACEPOINT: &str = "kfree_skb";
 const RESET_TRACEPOINT: &str = "tcp_send_reset";
+const RETRANSMIT_TRACEPOINT: &str = "tcp_retransmit_skb";
 
 /// What is set when the object is loaded.
 #[derive(Clone, Debug)]
@@ -114,6 +115,7 @@ impl TcpObject {
             u8::from(types.arguments(tracepoint).is_some_and(|known| known >= arguments))
         };
         let (drop_socket, reset_reason) = (has(DROP_TRACEPOINT, 4), has(RESET_TRACEPOINT, 3));
+        let retransmit_error = has(RETRANSMIT_TRACEPOINT, 3);
         let mut loader = EbpfLoader::new();
         loader
             .btf(Some(btf))
@@ -121,6 +123,7 @@ impl TcpObject {
             .override_global("IGNORED", &ignored, true)
             .override_global("DROP_HAS_SOCKET", &drop_socket, true)
             .override_global("RESET_HAS_REASON", &reset_reason, true)
+            .override_global("RETRANSMIT_HAS_ERROR", &retransmit_error, true)
             .map_max_entries("EVENTS", options.ring_size);
         let mut object = Object::load(OBJECT, &mut loader, TCP_OBJECT)?;
         Ok(Self {

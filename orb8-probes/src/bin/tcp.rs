@@ -49,6 +49,9 @@ static DROP_HAS_SOCKET: Global<u8> = Global::new(0);
 /// 1 where `tcp_send_reset` says why (6.11).
 #[unsafe(no_mangle)]
 static RESET_HAS_REASON: Global<u8> = Global::new(0);
+/// 1 where `tcp_retransmit_skb` says what became of the attempt (6.15).
+#[unsafe(no_mangle)]
+static RETRANSMIT_HAS_ERROR: Global<u8> = Global::new(0);
 
 // The size of the ring is set at load.
 #[btf_map]
@@ -81,10 +84,13 @@ pub fn tcp_set_state(ctx: RawTracePointContext) -> i32 {
 }
 
 /// `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, int err)`; until 6.15 without
-/// the error, and then not called where there was one. The kernel's own counters have it either way.
+/// the error, and then not called where there was one.
 #[raw_tracepoint]
 pub fn tcp_retransmit(ctx: RawTracePointContext) -> i32 {
-    tracepoints::retransmit(ctx.arg(0), ctx.arg(1));
+    let error = if RETRANSMIT_HAS_ERROR.load() != 0 { ctx.arg::<u64>(2) as i32 } else { 0 };
+    if !tracepoints::was_put_off(error) {
+        tracepoints::retransmit(ctx.arg(0), ctx.arg(1));
+    }
     0
 }
 

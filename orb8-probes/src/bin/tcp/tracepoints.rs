@@ -51,6 +51,17 @@ fn close(sock: Sock, old: u8) {
     });
 }
 
+/// Whether nothing was handed down to be sent again, nor counted by the kernel: the first copy still
+/// waits in a queue of this host, the peer's window is shut, or memory or the route is missing.
+#[inline(always)]
+pub(crate) fn was_put_off(error: i32) -> bool {
+    const EAGAIN: i32 = -11;
+    const ENOMEM: i32 = -12;
+    const EBUSY: i32 = -16;
+    const EHOSTUNREACH: i32 = -113;
+    matches!(error, EAGAIN | ENOMEM | EBUSY | EHOSTUNREACH)
+}
+
 #[inline(always)]
 pub(crate) fn retransmit(address: u64, skb: u64) {
     let sock = Sock(address);
