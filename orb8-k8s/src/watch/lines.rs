@@ -44,21 +44,21 @@ pub(super) enum Kind {
 
 /// What every object has, whatever else is wrong with it.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Stub {
+pub(super) struct Outline {
     #[serde(default)]
-    metadata: StubMetadata,
+    metadata: OutlineMetadata,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct StubMetadata {
+struct OutlineMetadata {
     uid: Option<String>,
     resource_version: Option<String>,
-    annotations: Option<StubAnnotations>,
+    annotations: Option<OutlineAnnotations>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct StubAnnotations {
+struct OutlineAnnotations {
     #[serde(rename = "k8s.io/initial-events-end")]
     initial_events_end: Option<String>,
 }
@@ -121,7 +121,7 @@ impl<'line> Event<'line> {
     }
 }
 
-impl Stub {
+impl Outline {
     /// What can be told of an object without understanding it.
     pub(super) fn of(object: &RawValue) -> Self {
         serde_json::from_str(object.get()).unwrap_or_default()
@@ -179,9 +179,9 @@ mod tests {
             "annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
         let event = Event::parse(line).unwrap();
         assert_eq!(event.kind, Kind::Bookmark);
-        let stub = Stub::of(event.object);
-        assert!(stub.ends_list());
-        assert_eq!(stub.version().as_deref(), Some("7"));
+        let outline = Outline::of(event.object);
+        assert!(outline.ends_list());
+        assert_eq!(outline.version().as_deref(), Some("7"));
     }
 
     #[test]
@@ -200,6 +200,6 @@ mod tests {
     fn unknown_events_and_odd_objects_do_not_end_a_watch() {
         let event = Event::parse(br#"{"type":"NEW","object":{"metadata":null}}"#).unwrap();
         assert_eq!(event.kind, Kind::Other);
-        assert_eq!(Stub::of(event.object).version(), None);
+        assert_eq!(Outline::of(event.object).version(), None);
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     index::Source,
     watch::{
         failure::Failure,
-        lines::{Event, Kind, Lines, Stub},
+        lines::{Event, Kind, Lines, Outline},
         timing::Timing,
     },
     wire::{self, Object, OwnerObject},
@@ -82,10 +82,10 @@ impl Feed {
         state.heard = true;
         let version = match event.kind {
             Kind::Error => return Err(event.failure()),
-            Kind::Bookmark => return self.bookmark(&Stub::of(event.object), state, listing),
+            Kind::Bookmark => return self.bookmark(&Outline::of(event.object), state, listing),
             Kind::Added | Kind::Modified => self.apply(event.object),
             Kind::Deleted => self.delete(event.object),
-            Kind::Other => Stub::of(event.object).version(),
+            Kind::Other => Outline::of(event.object).version(),
         };
         self.update(|health| {
             health.heard();
@@ -105,7 +105,7 @@ impl Feed {
 
     fn bookmark(
         &self,
-        bookmark: &Stub,
+        bookmark: &Outline,
         state: &mut State,
         listing: &mut Listing,
     ) -> Result<(), Failure> {
@@ -155,11 +155,11 @@ impl Feed {
         if bad == 1 {
             warn!(%error, "an object of the API server is not valid; left out, as others will be");
         }
-        let stub = Stub::of(object);
-        if let Some(uid) = stub.uid() {
+        let outline = Outline::of(object);
+        if let Some(uid) = outline.uid() {
             self.lock().keep(self.source, uid);
         }
-        stub.version()
+        outline.version()
     }
 }
 
