@@ -6,7 +6,8 @@ use orb8_common::cgroup::{Counter, Offsets};
 use super::{
     CGROUP_OBJECT, EbpfError,
     btf::KernelTypes,
-    object::{Counters, Object, RingReader, attach_error, map_error},
+    object::{Counters, Object, attach_error, map_error},
+    ring::RingReader,
 };
 
 const OBJECT: &str = "cgroup";

@@ -11,7 +11,8 @@ use super::{
         AttachedTo, FILTER_PRIORITIES, LinkKind, PacketHooks, PacketObject, PacketPrograms,
         SocketHookCgroup,
     },
-    object::{Counters, Object, RingReader},
+    object::{Counters, Object},
+    ring::RingReader,
 };
 
 const OBJECT: &str = "dns";

@@ -24,7 +24,8 @@ use super::{
         AttachedTo, FILTER_PRIORITIES, LinkKind, PacketHooks, PacketObject, PacketPrograms,
         SocketHookCgroup,
     },
-    object::{Counters, Object, RingReader, attach_error, map_error},
+    object::{Counters, Object, attach_error, map_error},
+    ring::RingReader,
     sys::{
         BatchDrain, GracePeriod, SharedControl, SharedSlots, link_map_iterator, run_classifier,
         start_iterator,

@@ -2,16 +2,16 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
 };
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData, PerCpuArray, RingBuf},
+    maps::{Map, MapData, PerCpuArray},
 };
-use tokio::io::{Interest, unix::AsyncFd};
 
 use super::EbpfError;
+use super::ring::RingReader;
 
 /// One object, loaded. Dropping it unloads everything.
 pub(super) struct Object {
@@ -52,8 +52,10 @@ impl Object {
 
     /// Takes the reader of the ring `EVENTS`. There is one.
     pub(super) fn take_ring(&mut self) -> Result<RingReader, EbpfError> {
-        let map = self.ebpf.take_map("EVENTS").ok_or(self.incomplete("EVENTS"))?;
-        RingBuf::try_from(map).map(RingReader).map_err(load_error(self.name))
+        let Some(Map::RingBuf(ring)) = self.ebpf.take_map("EVENTS") else {
+            return Err(self.incomplete("EVENTS"));
+        };
+        RingReader::new(ring).map_err(map_error("mapping the ring"))
     }
 
     /// Takes the per-CPU counters `COUNTERS`. There is one reader.
@@ -167,48 +169,5 @@ impl<const N: usize> Counters<N> {
             }
         }
         Ok(sum)
-    }
-}
-
-/// The reading end of a ring.
-pub struct RingReader(RingBuf<MapData>);
-
-impl RingReader {
-    /// Makes it something that a runtime waits on. Call it within one.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn wait_on(self) -> io::Result<AsyncFd<Self>> {
-        // SAFETY: the reader owns its descriptor, which neither changes nor closes before it.
-        Ok(unsafe { AsyncFd::register(self)? })
-    }
-
-    /// Returns what a runtime waits on for records, apart from the reader. Call it within one.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn waiter(&self) -> io::Result<AsyncFd<OwnedFd>> {
-        let ring = self.0.as_fd().try_clone_to_owned()?;
-        // SAFETY: an owned descriptor neither changes nor closes before its owner is dropped.
-        Ok(unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE)? })
-    }
-
-    /// Hands each record's bytes to `visit`, and frees it. Returns their sum, headers included:
-    /// how full the ring was.
-    pub fn read(&mut self, mut visit: impl FnMut(&[u8])) -> usize {
-        /// What the kernel puts in front of each record.
-        const HEADER: usize = 8;
-        let mut bytes = 0;
-        while let Some(record) = self.0.next() {
-            visit(&record);
-            bytes += record.len().next_multiple_of(8) + HEADER;
-        }
-        bytes
-    }
-}
-
-impl std::os::fd::AsRawFd for RingReader {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0.as_raw_fd()
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io,
+    marker::PhantomData,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
@@ -11,6 +12,8 @@ use std::{
 
 use orb8_common::flow::{Control, Slot};
 use zerocopy::FromZeros;
+
+use super::mapping::{Access, Mapping};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
@@ -277,38 +280,19 @@ pub(crate) fn run_classifier(program: BorrowedFd<'_>) -> io::Result<()> {
 /// An array made with `BPF_F_MMAPABLE`, shared with the programs.
 #[derive(Debug)]
 struct Shared<T> {
-    entries: NonNull<T>,
+    memory: Mapping,
     len: usize,
+    entry: PhantomData<T>,
 }
-
-// SAFETY: the memory is shared with the kernel already; who has the value decides how it is read.
-unsafe impl<T> Send for Shared<T> {}
 
 impl<T> Shared<T> {
     fn map(array: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping, checked before it is used.
-        let memory = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<T>() * len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                array.as_raw_fd(),
-                0,
-            )
-        };
-        if memory == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let entries = NonNull::new(memory.cast()).ok_or_else(io::Error::last_os_error)?;
-        Ok(Self { entries, len })
+        let memory = Mapping::new(array, 0, size_of::<T>() * len, Access::Write)?;
+        Ok(Self { memory, len, entry: PhantomData })
     }
-}
 
-impl<T> Drop for Shared<T> {
-    fn drop(&mut self) {
-        // SAFETY: the mapping that `map` made; no reference into it outlives `self`.
-        unsafe { libc::munmap(self.entries.as_ptr().cast(), size_of::<T>() * self.len) };
+    const fn entries(&self) -> NonNull<T> {
+        self.memory.start().cast()
     }
 }
 
@@ -328,7 +312,7 @@ impl SharedSlots {
     pub(crate) fn drain(&mut self, mut visit: impl FnMut(&Slot)) {
         for index in 0..self.0.len {
             // SAFETY: in the mapping, which programs left.
-            let slot = unsafe { self.0.entries.add(index) };
+            let slot = unsafe { self.0.entries().add(index) };
             // SAFETY: as above; every bit pattern is a slot.
             let (tag, claims) = unsafe { ((*slot.as_ptr()).tag, (*slot.as_ptr()).stats.claims) };
             if tag != 0 {
@@ -405,12 +389,12 @@ impl SharedControl {
     fn word(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: `offset` is that of an aligned u32 of the mapped struct, which lives as long as
         // `self`.
-        unsafe { AtomicU32::from_ptr(self.0.entries.as_ptr().byte_add(offset).cast()) }
+        unsafe { AtomicU32::from_ptr(self.0.entries().as_ptr().byte_add(offset).cast()) }
     }
 
     fn long(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: as in `word`, for an aligned u64.
-        unsafe { AtomicU64::from_ptr(self.0.entries.as_ptr().byte_add(offset).cast()) }
+        unsafe { AtomicU64::from_ptr(self.0.entries().as_ptr().byte_add(offset).cast()) }
     }
 }
 

@@ -23,7 +23,8 @@ use zerocopy::FromBytes;
 use super::{
     EbpfError, TCP_OBJECT,
     btf::KernelTypes,
-    object::{Counters, Object, RingReader, attach_error, map_error},
+    object::{Counters, Object, attach_error, map_error},
+    ring::RingReader,
     sys::{link_iterator, link_map_iterator, start_iterator},
 };
 use offsets::offsets;
