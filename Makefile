@@ -8,6 +8,8 @@ build: ## Build everything, optimised
 	cargo build --release --workspace --locked
 install: build ## Install orb8 and orb8-agent below PREFIX (/usr/local)
 	install -D -t $(BIN) target/release/orb8 target/release/orb8-agent
+package: build ## Make Debian and RPM packages and a tarball in target/package
+	cargo xtask package
 test: ## Run all tests; the kernel tests need root
 	cargo test --workspace --locked
 kernel-test: ## Run the kernel tests on this kernel, as root
@@ -37,4 +39,4 @@ ci: ## Run what CI runs, as root
 clean: ## Remove everything built
 	cargo clean && rm -rf orb8-probes/target fuzz/target
 
-.PHONY: help build install test kernel-test vm-test e2e envtest fuzz bench probes probes-check codegen fmt lint ci clean
+.PHONY: help build install package test kernel-test vm-test e2e envtest fuzz bench probes probes-check codegen fmt lint ci clean

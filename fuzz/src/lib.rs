@@ -23,7 +23,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target {
         name: "cgroup_path",
         run: targets::cgroup_path::run,
@@ -32,6 +32,7 @@ pub const TARGETS: [Target; 6] = [
     Target { name: "dns", run: targets::dns::run, seeds: targets::dns::seeds },
     Target { name: "filters", run: targets::filters::run, seeds: targets::filters::seeds },
     Target { name: "packet", run: targets::packet::run, seeds: targets::packet::seeds },
+    Target { name: "recording", run: targets::recording::run, seeds: targets::recording::seeds },
     Target { name: "records", run: targets::records::run, seeds: targets::records::seeds },
     Target { name: "tcp", run: targets::tcp::run, seeds: targets::tcp::seeds },
 ];

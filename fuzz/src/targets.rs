@@ -4,5 +4,6 @@ pub mod cgroup_path;
 pub mod dns;
 pub mod filters;
 pub mod packet;
+pub mod recording;
 pub mod records;
 pub mod tcp;

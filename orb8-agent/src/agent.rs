@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! preflight ─▶ start ─▶ FlowObject ─▶ FlowSource ─┐
-//!                │      DnsObject ──▶ DnsSource ──┼─▶ Pipeline ─▶ api
+//!                │      DnsObject ──▶ DnsSource ──┼─▶ Pipeline ─▶ api, otlp
 //!                │      TcpObject ──▶ TcpSource ──┘      ▲
 //!                ├────▶ Attacher ─▶ cgroup, interfaces   │   StatusBoard ─▶ api
 //!                └────▶ Kubernetes ─▶ watches ─▶ Index ──┘
@@ -22,6 +22,8 @@ use crate::{
     config::Config,
     error::AgentError,
     event::Signal,
+    hubble::Hubble,
+    otlp::{Export, Otlp},
     pipeline::{LocalAddresses, Pipeline, SharedPipeline},
     preflight::Preflight,
     sources::DrainRequests,
@@ -38,7 +40,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
     // First, so that a port in use fails before anything is attached, and `/readyz` answers while
     // programs load.
     let api = Api::build(&config, prepared.pipeline(), prepared.board()).await?;
-    let tasks = api.run(&shutdown);
+    let hubble = Hubble::build(&config, prepared.pipeline(), prepared.board()).await?;
+    let mut tasks = api.run(&shutdown);
+    if let Some(hubble) = hubble {
+        hubble.run(&shutdown, &mut tasks);
+    }
     match prepared.start(&config).await {
         Ok(mut agent) => {
             let served = tokio::select! {
@@ -115,10 +121,12 @@ impl Prepared {
     /// [`AgentError::NothingToRun`] when no source runs.
     pub async fn start(self, config: &Config) -> Result<Agent, AgentError> {
         let Self { preflight, pipeline, board, addresses } = self;
+        let export = Otlp::build(config, Arc::clone(&pipeline), board.clone())?;
         let mut start = Start::new(config, preflight, pipeline, board, addresses);
         let started = start.all().await;
         // Reading the kernel's types takes megabytes that are not needed again.
-        let agent = start.finish();
+        let mut agent = start.finish();
+        agent.export = export.filter(|_| started.is_ok()).map(Otlp::start);
         crate::ebpf::release_free_memory();
         match started {
             Ok(()) => Ok(agent),
@@ -138,6 +146,7 @@ pub struct Agent {
     /// Which signal a task serves; one that serves all of them is not here.
     names: HashMap<Id, Signal>,
     drains: Vec<DrainRequests>,
+    export: Option<Export>,
 }
 
 impl Agent {
@@ -177,6 +186,10 @@ impl Agent {
             if let Err(error) = ended {
                 tracing::error!(%error, "a task failed");
             }
+        }
+        // Last, so that what was counted until then goes out too.
+        if let Some(export) = self.export {
+            export.stop().await;
         }
     }
 }

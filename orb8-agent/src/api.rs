@@ -19,9 +19,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
+use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::{Instrument, info, info_span};
 
@@ -30,7 +32,7 @@ use crate::error::AgentError;
 use crate::metrics::Metrics;
 use crate::pipeline::{SharedPipeline, lock};
 use crate::status::StatusBoard;
-use admin::Admin;
+use admin::{Admin, AdminServer};
 use grpc::Agent;
 use listen::{Listeners, UnixSocket};
 
@@ -43,6 +45,7 @@ mod stream;
 mod tls;
 
 pub use listen::Bound;
+pub(crate) use listen::{grpc as listen_grpc, local_address};
 
 /// Connections that are open at shutdown get this long to finish.
 const GRACE: Duration = Duration::from_secs(3);
@@ -55,6 +58,8 @@ const IN_PROCESS_BUFFER: usize = 256 * 1024;
 pub struct ApiConfig {
     /// Address of the gRPC API; `None` for off.
     pub listen: Option<SocketAddr>,
+    /// Address of the API that Hubble's clients speak (see [`crate::hubble`]); `None` for off.
+    pub hubble: Option<SocketAddr>,
     /// Address of metrics and health over HTTP; `None` for off.
     pub admin: Option<SocketAddr>,
     /// Path of the gRPC API's unix socket; `None` for off.
@@ -175,12 +180,9 @@ impl Api {
             });
         }
         if let Some(listener) = admin {
-            let pages =
-                admin::router(Admin { metrics: Metrics::new(pipeline, board.clone()), board });
-            let serve = axum::serve(listener, pages).with_graceful_shutdown(stop());
-            spawn(&mut tasks, "admin", shutdown, async {
-                serve.await.map_err(AgentError::io("serve the admin pages"))
-            });
+            let pages = Admin::new(Metrics::new(pipeline, board.clone()), board.clone()).router();
+            let serve = AdminServer::new(listener, pages, board).run(shutdown.clone());
+            spawn(&mut tasks, "admin", shutdown, serve);
         }
         if bound != Bound::default() {
             info!(?bound, "listening");
@@ -197,40 +199,47 @@ impl Api {
             shutdown.clone(),
         );
         let (reporter, health) = tonic_health::server::health_reporter();
-        let follow = follow_readiness(reporter, self.board.readiness(), shutdown.clone());
+        let names = &[OrbitAgentServiceServer::<Agent>::NAME];
+        let follow = follow_readiness(names, reporter, self.board.readiness(), shutdown.clone());
         spawn(tasks, "health", shutdown, follow);
         let routes = Routes::new(OrbitAgentServiceServer::new(agent)).add_service(health);
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(orb8_proto::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
-        // Most clients still ask by the older name.
-        match (reflection().build_v1(), reflection().build_v1alpha()) {
-            (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(%error, "reflection is off: the built-in descriptors do not parse");
-                routes
-            }
+        with_reflection(routes, orb8_proto::FILE_DESCRIPTOR_SET)
+    }
+}
+
+/// Adds what tells clients of the services, of which `descriptors` are all but health.
+pub(crate) fn with_reflection(routes: Routes, descriptors: &'static [u8]) -> Routes {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(descriptors)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Most clients still ask by the older name.
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!(%error, "reflection is off: the built-in descriptors do not parse");
+            routes
         }
     }
 }
 
-/// Reports the service as serving while the agent is ready, until `shutdown` is cancelled. It sleeps
+/// Reports services as serving while the agent is ready, until `shutdown` is cancelled. It sleeps
 /// while nothing changes.
-async fn follow_readiness(
+pub(crate) async fn follow_readiness(
+    services: &'static [&'static str],
     reporter: HealthReporter,
     mut readiness: watch::Receiver<bool>,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
-    type Service = OrbitAgentServiceServer<Agent>;
+    let tell = async |status: ServingStatus| {
+        for service in services {
+            reporter.set_service_status(service, status).await;
+        }
+    };
     loop {
         let is_ready = *readiness.borrow_and_update();
-        if is_ready {
-            reporter.set_serving::<Service>().await;
-        } else {
-            reporter.set_not_serving::<Service>().await;
-        }
+        tell(if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
         let changed = tokio::select! {
             () = shutdown.cancelled() => false,
             changed = readiness.changed() => changed.is_ok(),
@@ -239,12 +248,12 @@ async fn follow_readiness(
             break;
         }
     }
-    reporter.set_not_serving::<Service>().await;
+    tell(ServingStatus::NotServing).await;
     Ok(())
 }
 
 /// Spawns a task that ends by itself soon after `shutdown`, or is ended then.
-fn spawn(
+pub(crate) fn spawn(
     tasks: &mut Tasks,
     name: &'static str,
     shutdown: &CancellationToken,

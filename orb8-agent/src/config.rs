@@ -13,6 +13,9 @@ use orb8_k8s::client::Access;
 
 use crate::api::ApiConfig;
 use crate::event::Signal;
+use crate::history::HistoryConfig;
+use crate::metrics::traffic::TrafficConfig;
+use crate::otlp::OtlpConfig;
 use crate::pipeline::HubConfig;
 use crate::sources::dns::DnsConfig;
 use crate::store::StoreConfig;
@@ -23,6 +26,7 @@ use reader::Reader;
 mod docs;
 mod environment;
 mod errors;
+mod otlp;
 mod raw;
 mod reader;
 pub mod settings;
@@ -60,10 +64,16 @@ pub struct Config {
     pub dns: DnsConfig,
     /// What the agent keeps.
     pub store: StoreConfig,
+    /// What of the past can be asked for; `None` for nothing.
+    pub history: Option<HistoryConfig>,
     /// What subscribers get.
     pub hub: HubConfig,
     /// Where pods, Services and nodes are asked for.
     pub kubernetes: KubernetesConfig,
+    /// What traffic metrics are told by.
+    pub metrics: TrafficConfig,
+    /// Where telemetry is sent.
+    pub otlp: OtlpConfig,
     /// What is logged.
     pub log: LogConfig,
 }

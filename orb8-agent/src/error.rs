@@ -81,6 +81,12 @@ pub enum AgentError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The collector's authorities cannot be used.
+    #[error("cannot use TLS with the collector: {problem}; see --otlp-ca")]
+    OtlpTls {
+        /// What is wrong.
+        problem: String,
+    },
     /// A file or socket operation.
     #[error("{action}")]
     Io {
@@ -126,7 +132,7 @@ impl AgentError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Tls { .. } => EXIT_USAGE,
+            Self::Config(_) | Self::Tls { .. } | Self::OtlpTls { .. } => EXIT_USAGE,
             Self::MissingPrivileges { .. } => EXIT_NO_PERMISSION,
             _ => EXIT_FAILURE,
         }

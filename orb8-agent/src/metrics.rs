@@ -1,31 +1,46 @@
-//! The agent's own telemetry for Prometheus. Values are read when they are asked for, so counters
-//! are as good as their sources and never go back.
+//! The agent's own telemetry and the traffic's, for Prometheus and everybody else. Values are read when
+//! they are asked for, so counters are as good as their sources and never go back.
+//!
+//! ```text
+//! status board, pipeline's totals ─▶ METRICS ─┐
+//! pipeline's label sets ───────────▶ TRAFFIC ─┴─▶ gather ─▶ families ─▶ text, protobuf; OTLP
+//! ```
 
-use std::fmt::{self, Write as _};
-use std::sync::Arc;
+use std::time::Duration;
 
-use orb8_k8s::watch::WatchHealth;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Registry;
+use crate::clock::Clock;
+use crate::event::UnixNanos;
+use crate::pipeline::{SharedPipeline, lock};
+use crate::status::StatusBoard;
+use family::{Family, Kind, Labels, Sample, Text, Unit};
+use snapshot::Snapshot;
+use traffic::Told;
 
-use crate::cost::OwnCost;
-use crate::pipeline::{Accounting, PipelineTotals, SharedPipeline, lock};
-use crate::status::{EngineStatus, SourceState, StatusBoard, watch_name};
+pub(crate) mod distribution;
+mod docs;
+mod encode;
+pub mod family;
+mod snapshot;
+pub mod traffic;
 
-/// The content type of [`Metrics::render`]'s text.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub use docs::markdown;
+pub use encode::{Format, accepts_gzip};
 
-/// One metric: its name, and where its value comes from.
+/// Label sets that are read while the pipeline is locked: some tens of microseconds.
+const CHUNK: usize = 128;
+
+/// How long the pipeline has its lock to itself between two of those. A lock that is taken again at once
+/// is hard to get for others.
+const BREATHER: Duration = Duration::from_micros(50);
+
+/// One metric of the agent itself: its name, and where its value comes from.
 pub struct Metric {
     /// Name, as it is scraped.
     pub name: &'static str,
     /// What it is, one sentence.
     pub help: &'static str,
-    /// Name of its label, where it has one.
-    pub label: Option<&'static str>,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
     value: Value,
 }
 
@@ -37,23 +52,28 @@ enum Value {
     Seconds(fn(&Snapshot) -> Option<u64>),
     Gauge(fn(&Snapshot) -> f64),
     /// One counter per value of the label.
-    Counters(fn(&Snapshot) -> Vec<(&'static str, u64)>),
+    Counters(Labelled<Text, u64>),
+    /// The same in nanoseconds, told as seconds.
+    SecondsBy(Labelled<Text, u64>),
+    /// One counter per value of both labels.
+    CountersByTwo(Labelled<[Text; 2], u64>),
     /// One gauge per value of the label.
-    Gauges(fn(&Snapshot) -> Vec<(&'static str, f64)>),
+    Gauges(Labelled<Text, f64>),
 }
 
+/// Reads values, each with its label's.
+type Labelled<L, T> = fn(&Snapshot) -> Vec<(L, T)>;
+
 macro_rules! metrics {
-    ($($name:literal $(($label:literal))?, $value:expr, $help:literal;)*) => {
+    ($($name:literal $(($($label:literal),+))?, $value:expr, $help:literal;)*) => {
         /// Every metric of the agent.
         pub const METRICS: &[Metric] = &[$(Metric {
             name: $name,
             help: $help,
-            label: metrics!(@label $($label)?),
+            labels: &[$($($label),+)?],
             value: $value,
         }),*];
     };
-    (@label) => { None };
-    (@label $label:literal) => { Some($label) };
 }
 
 metrics! {
@@ -110,6 +130,10 @@ metrics! {
         "DNS queries that made room for others before an answer came.";
     "orb8_agent_unread_dns_packets_total", Value::Counter(|at| at.status.dns.unread),
         "DNS packets of which too little could be read.";
+    "orb8_agent_history_bytes", Value::Gauge(|at| at.totals.history_bytes as f64),
+        "Memory of the history of flows.";
+    "orb8_agent_history_seconds", Value::Gauge(|at| at.totals.history_ns as f64 / 1e9),
+        "How far back the history of flows reaches.";
     "orb8_agent_subscribers", Value::Gauge(|at| at.totals.subscribers as f64),
         "Open event streams.";
     "orb8_agent_subscriber_lost_events_total", Value::Counter(|at| at.totals.subscriber_lost),
@@ -156,135 +180,148 @@ metrics! {
         "Kernel memory of the maps.";
     "orb8_agent_bpf_seconds_total", Value::Seconds(|at| Some(at.status.bpf_run.total()?.run_ns)),
         "Run time of the programs; only where kernel.bpf_stats_enabled is set.";
-    "orb8_agent_build_info" ("version"), Value::Gauges(|_| vec![(env!("CARGO_PKG_VERSION"), 1.0)]),
+    "orb8_agent_bpf_program_seconds_total" ("program"),
+        Value::SecondsBy(|at| at.programs(|run| run.run_ns)),
+        "Run time of a program; only where kernel.bpf_stats_enabled is set.";
+    "orb8_agent_bpf_program_runs_total" ("program"),
+        Value::Counters(|at| at.programs(|run| run.runs)),
+        "Runs of a program; only where kernel.bpf_stats_enabled is set.";
+    "orb8_agent_drops_total" ("cause"), Value::Counters(Snapshot::drops),
+        "Everything that was lost, by cause, in what that loses: see below.";
+    "orb8_metrics_series", Value::Gauge(|at| at.totals.traffic.sets as f64),
+        "Label sets of traffic metrics.";
+    "orb8_metrics_overflow_total", Value::Counter(|at| at.totals.traffic.overflows),
+        "Label sets that had no room and were counted with every label `other`.";
+    "orb8_agent_self_packets_total", Value::Counter(|at| at.totals.traffic.self_packets),
+        "Packets of the agent's own API, which are left out of traffic metrics.";
+    "orb8_agent_self_bytes_total", Value::Counter(|at| at.totals.traffic.self_bytes),
+        "IP bytes of those packets.";
+    "orb8_agent_admin_connections", Value::Gauge(|at| at.status.admin.open as f64),
+        "Open connections to the admin address.";
+    "orb8_agent_admin_refused_total" ("cause"), Value::Counters(Snapshot::refusals),
+        "Connections to the admin address that were refused (`connections`, `client`) or given up \
+         (`slow_request`, `slow_reader`), and scrapes that were refused (`unread`).";
+    "orb8_otlp_exported_total" ("kind"), Value::Counters(|at| at.exported(|kind| kind.exported)),
+        "Log records and data points of metrics that the OTLP collector took.";
+    "orb8_otlp_dropped_total" ("kind", "cause"), Value::CountersByTwo(Snapshot::export_drops),
+        "Log records and data points that it did not get: queue (full while it was away), behind (the export \
+         fell behind), rejected and refused (by the collector), retries (put off for too long), shutdown.";
+    "orb8_otlp_failures_total",
+        Value::Counter(|at| at.exported(|kind| kind.failures).iter().map(|(_, count)| count).sum()),
+        "Requests to the OTLP collector that failed.";
+    "orb8_otlp_up" ("kind"),
+        Value::Gauges(|at| at.exported(|kind| if kind.error.is_none() { 1.0 } else { 0.0 })),
+        "Whether the last request to the OTLP collector succeeded, 1 or 0.";
+    "orb8_otlp_queue", Value::Gauge(|at| at.export().map_or(0, |otlp| otlp.queued) as f64),
+        "Log records that wait for the OTLP collector.";
+    "orb8_otlp_queue_bytes",
+        Value::Gauge(|at| at.export().map_or(0, |otlp| otlp.queued_bytes) as f64),
+        "Their bytes.";
+    "orb8_agent_build_info" ("version"), Value::Gauges(|_| vec![(env!("CARGO_PKG_VERSION").into(), 1.0)]),
         "Version of the agent.";
 }
 
-/// Everything that metrics are made of, read at once.
-struct Snapshot {
-    status: EngineStatus,
-    totals: PipelineTotals,
-    accounting: Accounting,
-    own: OwnCost,
-}
-
-impl Snapshot {
-    fn rings<T>(&self, value: impl Fn(&crate::status::RingStatus) -> T) -> Vec<(&'static str, T)> {
-        self.status.rings.iter().map(|ring| (ring.probe, value(ring))).collect()
-    }
-
-    fn watches<T>(&self, value: impl Fn(&WatchHealth) -> T) -> Vec<(&'static str, T)> {
-        let watches = &self.status.kubernetes.watches;
-        watches.iter().map(|watch| (watch_name(watch), value(watch))).collect()
-    }
-
-    fn sources(&self) -> Vec<(&'static str, f64)> {
-        let up = |state: &SourceState| {
-            if *state == SourceState::Running { 1.0 } else { 0.0 }
-        };
-        self.status.sources.iter().map(|source| (source.name, up(&source.state))).collect()
-    }
-}
-
-/// Renders the agent's metrics.
+/// Reads the agent's metrics and the traffic's.
 #[derive(Clone, Debug)]
-pub struct Metrics(Arc<Registry>);
+pub struct Metrics {
+    pipeline: SharedPipeline,
+    board: StatusBoard,
+    /// When the agent's own counters began at zero.
+    started: UnixNanos,
+}
 
 impl Metrics {
     /// Reads from a pipeline and a board.
     #[must_use]
     pub fn new(pipeline: SharedPipeline, board: StatusBoard) -> Self {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(AgentCollector { pipeline, board }));
-        Self(Arc::new(registry))
+        Self { pipeline, board, started: Clock::system().now() }
     }
 
-    /// Returns all metrics as OpenMetrics text.
+    /// Returns everything as it is now: the agent's metrics, then the traffic's. It takes milliseconds
+    /// where there are thousands of series, and locks the pipeline for short pieces of them: call it
+    /// where it may block.
     #[must_use]
-    pub fn render(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        let _ = encode(&mut text, &self.0);
-        text
+    pub fn gather(&self) -> Vec<Family> {
+        self.own().chain(traffic::families(&self.traffic())).collect()
     }
-}
 
-struct AgentCollector {
-    pipeline: SharedPipeline,
-    board: StatusBoard,
-}
-
-impl fmt::Debug for AgentCollector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AgentCollector").finish_non_exhaustive()
+    /// Returns everything in a format of Prometheus's.
+    #[must_use]
+    pub fn render(&self, format: Format) -> Vec<u8> {
+        format.encode(self.own().chain(traffic::families(&self.traffic())))
     }
-}
 
-impl Collector for AgentCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (status, totals) = (self.board.read(), lock(&self.pipeline).totals());
-        let accounting = Accounting::new(&status.kernel_counters, &totals);
-        let snapshot = Snapshot { status, totals, accounting, own: OwnCost::read() };
-        METRICS.iter().try_for_each(|metric| metric.encode(&snapshot, &mut encoder))
+    fn own(&self) -> impl Iterator<Item = Family> {
+        let (snapshot, started) = (Snapshot::read(&self.pipeline, &self.board), self.started);
+        let families = METRICS.iter().map(move |metric| metric.family(&snapshot, started));
+        families.filter(|family| !family.samples.is_empty())
+    }
+
+    fn traffic(&self) -> Vec<Told> {
+        let mut told = Vec::new();
+        let mut next = Some(0);
+        while let Some(from) = next {
+            if from > 0 {
+                std::thread::sleep(BREATHER);
+            }
+            let piece = lock(&self.pipeline).traffic(from, CHUNK);
+            told.extend(piece.0);
+            next = piece.1;
+        }
+        told
     }
 }
 
 impl Metric {
-    const fn kind(&self) -> MetricType {
+    const fn kind(&self) -> Kind {
         match self.value {
-            Value::Counter(_) | Value::Seconds(_) | Value::Counters(_) => MetricType::Counter,
-            Value::Gauge(_) | Value::Gauges(_) => MetricType::Gauge,
+            Value::Counter(_)
+            | Value::Seconds(_)
+            | Value::Counters(_)
+            | Value::CountersByTwo(_)
+            | Value::SecondsBy(_) => Kind::Counter,
+            Value::Gauge(_) | Value::Gauges(_) => Kind::Gauge,
         }
     }
 
-    fn encode(&self, at: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        // The encoder adds the suffix of counters.
-        let name = self.name.strip_suffix("_total").unwrap_or(self.name);
-        let mut metric = encoder.encode_descriptor(name, self.help, None, self.kind())?;
-        let label = self.label.unwrap_or_default();
-        match self.value {
-            Value::Counter(value) => counter(&mut metric, &value(at)),
-            Value::Seconds(value) => match value(at) {
-                Some(nanos) => counter(&mut metric, &(nanos as f64 / 1e9)),
-                None => Ok(()),
-            },
-            Value::Gauge(value) => metric.encode_gauge(&value(at)),
-            Value::Counters(values) => values(at).iter().try_for_each(|(of, value)| {
-                counter(&mut metric.encode_family(&[(label, *of)])?, value)
-            }),
-            Value::Gauges(values) => values(at).iter().try_for_each(|(of, value)| {
-                metric.encode_family(&[(label, *of)])?.encode_gauge(value)
-            }),
-        }
-    }
-}
-
-fn counter<T>(metric: &mut MetricEncoder<'_>, value: &T) -> fmt::Result
-where
-    T: prometheus_client::encoding::EncodeCounterValue,
-{
-    metric.encode_counter::<NoLabelSet, T, u64>(value, None)
-}
-
-/// Renders the table of metrics as Markdown.
-#[must_use]
-pub fn markdown() -> String {
-    let mut table = String::from("| metric | type | label | what it is |\n|---|---|---|---|\n");
-    for metric in METRICS {
-        let kind = match metric.kind() {
-            MetricType::Counter => "counter",
-            _ => "gauge",
+    fn family(&self, at: &Snapshot, since: UnixNanos) -> Family {
+        use family::Value::{Count, Gauge, Sum};
+        let seconds = |nanos: u64| Sum(nanos as f64 / 1e9);
+        let values: Vec<(Labels, family::Value)> = match self.value {
+            Value::Counter(value) => vec![(Labels::default(), Count(value(at)))],
+            Value::Seconds(value) => {
+                value(at).map(|nanos| (Labels::default(), seconds(nanos))).into_iter().collect()
+            }
+            Value::Gauge(value) => vec![(Labels::default(), Gauge(value(at)))],
+            Value::Counters(values) => self.labelled(values(at), Count),
+            Value::CountersByTwo(values) => {
+                let named = |of: [Text; 2]| {
+                    let mut labels = self.labels.iter().copied().zip(of);
+                    Labels { owner: None, own: [labels.next(), labels.next()] }
+                };
+                values(at).into_iter().map(|(of, now)| (named(of), Count(now))).collect()
+            }
+            Value::SecondsBy(values) => self.labelled(values(at), seconds),
+            Value::Gauges(values) => self.labelled(values(at), Gauge),
         };
-        let label = metric.label.map_or_else(|| "–".to_owned(), |label| format!("`{label}`"));
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            table,
-            "| `{}` | {kind} | {label} | {} |",
-            metric.name,
-            metric.help.replace('|', "\\|"),
-        );
+        let sample = |(labels, value)| Sample { labels, value, since };
+        Family {
+            name: self.name,
+            help: self.help,
+            kind: self.kind(),
+            unit: Unit::of(self.name),
+            samples: values.into_iter().map(sample).collect(),
+        }
     }
-    table
+
+    fn labelled<T>(
+        &self,
+        values: Vec<(Text, T)>,
+        value: impl Fn(T) -> family::Value,
+    ) -> Vec<(Labels, family::Value)> {
+        let name = self.labels.first().copied().unwrap_or_default();
+        values.into_iter().map(|(of, now)| (Labels::own((name, of)), value(now))).collect()
+    }
 }
 
 #[cfg(test)]

@@ -18,12 +18,15 @@ use crate::config::{Config, Environment};
 use crate::conntrack::Translations;
 use crate::enrich::Enricher;
 use crate::event::{Event, Loss, Payload, Signal, UnixNanos};
+use crate::history::History;
 use crate::identity::{Resolver, ResolverConfig};
+use crate::metrics::traffic::{Told, TrafficSeries, TrafficTotals};
 use crate::store::dns::DnsStore;
 use crate::store::tcp::ConnectionTable;
 use crate::store::{FlowStore, NameTable, Totals};
 use dedup::Dedup;
 use orb8_k8s::index::Index;
+use orb8_k8s::object::Node;
 use self_traffic::{SelfTraffic, own_cgroup_id};
 use sockets::Arriving;
 use unnamed::Unnamed;
@@ -34,21 +37,28 @@ mod dns;
 mod flow;
 mod hub;
 mod listening;
+mod past;
 mod pods;
 mod self_traffic;
 mod sockets;
 mod tcp;
 mod unnamed;
+mod workloads;
 
 pub use accounting::{Accounting, Count};
 pub use dns::{DnsEvent, DnsView};
 pub use flow::{FlowEvent, FlowStep};
 pub use hub::{
-    Batch, Happened, Hub, HubConfig, Lost, Reader, Received, StreamItem, Subscription, Weight,
+    Batch, Happened, Hub, HubConfig, Kept, Lost, Reader, Received, StreamItem, Subscription, Weight,
 };
+pub use past::{PastPage, query_past};
 pub use pods::{KnownContainer, KnownPod, PodPage, PodQuery, PodSurvey, PodView};
 pub use self_traffic::LocalAddresses;
 pub use tcp::{TcpEvent, TcpView};
+pub use workloads::{
+    DnsSums, Level, Peer, PeerRow, Traffic, Who, WorkloadCounts, WorkloadGroup, WorkloadPage,
+    WorkloadQuery, WorkloadRow, WorkloadSort, WorkloadSurvey,
+};
 
 /// A pipeline that sources write to and the API reads from.
 pub type SharedPipeline = Arc<Mutex<Pipeline>>;
@@ -65,10 +75,12 @@ pub struct Pipeline {
     self_traffic: SelfTraffic,
     dedup: Dedup,
     store: FlowStore,
+    history: Option<History>,
     arriving: Arriving,
     names: NameTable,
     dns: DnsStore,
     connections: ConnectionTable,
+    traffic: TrafficSeries,
     hubs: Hubs,
     unnamed: UnnamedEvents,
     clock: Clock,
@@ -110,6 +122,10 @@ pub struct PipelineTotals {
     pub evicted: Totals,
     /// Flows held.
     pub flows: u64,
+    /// Memory of the history.
+    pub history_bytes: u64,
+    /// How far it reaches back, nanoseconds.
+    pub history_ns: u64,
     /// Owners known.
     pub workloads: u64,
     /// Pods among them.
@@ -128,6 +144,8 @@ pub struct PipelineTotals {
     pub waiting_events: u64,
     /// Events that went out without a name for which they had waited.
     pub unnamed_events: u64,
+    /// What traffic metrics count of themselves.
+    pub traffic: TrafficTotals,
     /// Subscribers, of all signals.
     pub subscribers: u64,
     /// Events that subscribers did not get.
@@ -140,23 +158,26 @@ impl Pipeline {
     pub fn new(config: &Config, addresses: LocalAddresses) -> Self {
         let files = ResolverConfig::new(config.cgroup_root.clone());
         let mount = Environment::of_machine().own_cgroup_mount.or(config.cgroup_root.clone());
+        let (clock, now) = (Clock::system(), Instant::now());
         let own_cgroup = mount.as_deref().and_then(|mount: &Path| own_cgroup_id(mount));
         Self {
             enrich: Enricher::new(Resolver::new(files), addresses.clone(), &config.node_name),
             self_traffic: SelfTraffic::new(addresses, own_cgroup),
             dedup: Dedup::new(config.store.max_flows as usize),
-            store: FlowStore::new(config.store, Instant::now()),
+            store: FlowStore::new(config.store, now),
+            history: config.history.map(|bounds| History::new(bounds, clock.now(), now)),
             arriving: Arriving::default(),
             names: NameTable::default(),
             dns: DnsStore::default(),
             connections: ConnectionTable::new(config.store.max_flows as usize),
+            traffic: TrafficSeries::new(config.metrics.clone(), &config.node_name),
             hubs: Hubs {
                 flow: Hub::new(config.hub),
                 dns: Hub::new(config.hub),
                 tcp: Hub::new(config.hub),
             },
             unnamed: UnnamedEvents::default(),
-            clock: Clock::system(),
+            clock,
             own_netns: own_netns(),
             events: 0,
             duplicate: Count::default(),
@@ -178,6 +199,22 @@ impl Pipeline {
     /// Tells which ports the agent itself listens on.
     pub fn set_own_ports(&mut self, ports: Vec<u16>) {
         self.self_traffic.set_ports(ports);
+    }
+
+    /// Tells of one more port that the agent itself listens on.
+    pub fn add_own_port(&mut self, port: u16) {
+        self.self_traffic.add_port(port);
+    }
+
+    /// Returns the nodes that the Kubernetes API tells of; none where it is not asked.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Arc<Node>> {
+        self.enrich.kubernetes().map(Index::nodes).unwrap_or_default()
+    }
+
+    /// Tells which port the collector has that the agent itself exports to.
+    pub fn set_collector_port(&mut self, port: u16) {
+        self.self_traffic.set_collector_port(port);
     }
 
     /// Asks the Kubernetes API's index who is at the ends, from now on.
@@ -216,13 +253,22 @@ impl Pipeline {
         self.release_waiting(now);
         self.dedup.end_cycle();
         self.store.end_cycle(now);
+        if let Some(history) = &mut self.history {
+            history.end_cycle(self.clock.now(), now);
+        }
         self.tell_ended();
         self.connections.expire(now);
         if !self.names.is_empty() {
             self.names.expire(self.clock.now());
         }
         self.tell_named(now);
+        self.traffic.settle(&mut self.enrich, now);
         self.hubs.publish();
+    }
+
+    /// Returns traffic's label sets from a place on, and where to go on, `None` at the end.
+    pub(crate) fn traffic(&self, from: usize, limit: usize) -> (Vec<Told>, Option<usize>) {
+        self.traffic.copy(from, limit)
     }
 
     /// Adds a subscriber to flows.
@@ -238,6 +284,12 @@ impl Pipeline {
     /// Adds a subscriber to TCP health.
     pub fn subscribe_tcp(&mut self) -> Subscription<TcpEvent> {
         self.hubs.tcp.subscribe()
+    }
+
+    /// Returns how many events the hubs keep and have sent since start.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        self.hubs.kept()
     }
 
     /// Returns how many of them there are: some events are made only for somebody.
@@ -257,6 +309,10 @@ impl Pipeline {
             waiting: self.waiting,
             evicted: self.store.evicted(),
             flows: self.store.len() as u64,
+            history_bytes: self.history.as_ref().map_or(0, |history| history.bytes() as u64),
+            history_ns: self.history.as_ref().map_or(0, |history| {
+                self.clock.now().0.saturating_sub(history.start().0)
+            }),
             workloads: self.enrich.owners().workloads() as u64,
             pods: self.enrich.owners().pods() as u64,
             names: self.names.len() as u64,
@@ -266,6 +322,7 @@ impl Pipeline {
             untracked: self.connections.totals().untracked,
             waiting_events: self.unnamed.len() as u64,
             unnamed_events: self.unnamed.gave_up(),
+            traffic: self.traffic.totals(),
             subscribers: self.hubs.subscribers() as u64,
             subscriber_lost: self.hubs.lost(),
         }
@@ -334,6 +391,11 @@ impl Hubs {
     fn subscribers(&self) -> usize {
         let Self { flow, dns, tcp } = self;
         flow.subscribers() + dns.subscribers() + tcp.subscribers()
+    }
+
+    fn kept(&self) -> Kept {
+        let Self { flow, dns, tcp } = self;
+        flow.kept() + dns.kept() + tcp.kept()
     }
 
     fn lost(&self) -> u64 {

@@ -40,11 +40,12 @@ enum MemoryLock {
 }
 
 impl Preflight {
-    /// Looks, and raises the limit of locked memory where it may.
+    /// Looks, and raises the limits of locked memory and of open files where it may.
     #[must_use]
     pub fn run() -> Self {
         let btf = Btf::from_sys_fs().ok();
         let memory_lock = raise_memory_lock();
+        raise_open_files();
         Self {
             kernel: nix::sys::utsname::uname()
                 .map(|name| name.release().to_string_lossy().into_owned())
@@ -217,6 +218,16 @@ fn raise_memory_lock() -> MemoryLock {
     }
 }
 
+/// An interface takes up to four descriptors, and systemd starts services with a limit of 1,024 that
+/// they may raise: a node with 250 pods has more.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
 fn cgroup_check(cgroup_root: Option<&Path>) -> Check {
     let (state, detail, remedy) = match cgroup_root {
         Some(root) => match std::fs::read_dir(root) {
@@ -234,4 +245,17 @@ fn cgroup_check(cgroup_root: Option<&Path>) -> Check {
         ),
     };
     Check { name: "cgroup v2", state, detail, remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_files_are_limited_by_the_hard_limit_alone() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard - 1, hard).unwrap();
+        raise_open_files();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
+    }
 }

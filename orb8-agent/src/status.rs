@@ -8,6 +8,7 @@ use orb8_k8s::watch::WatchHealth;
 use tokio::sync::watch;
 
 use crate::event::Signal;
+use crate::otlp::OtlpStatus;
 use crate::store::InterfaceNames;
 
 /// One board, many readers. Cloning shares it.
@@ -74,12 +75,18 @@ pub struct EngineStatus {
     pub map_bytes: BySignal<u64>,
     /// Program run time and count, by signal; only where `kernel.bpf_stats_enabled` is set.
     pub bpf_run: BySignal<BpfRun>,
+    /// The same, one row per program.
+    pub programs: Vec<ProgramRun>,
     /// What the `dns` programs and source counted.
     pub dns: DnsCounters,
     /// What the `tcp` programs and source counted.
     pub tcp: TcpCounters,
     /// What the agent has of the Kubernetes API.
     pub kubernetes: KubernetesStatus,
+    /// How the export to a collector fares; `None` where there is none.
+    pub otlp: Option<OtlpStatus>,
+    /// Who comes to the admin address.
+    pub admin: AdminCounters,
 }
 
 /// What the agent has of the Kubernetes API.
@@ -155,6 +162,18 @@ impl BySignal<u64> {
     }
 }
 
+impl BpfRun {
+    /// Adds up programs.
+    #[must_use]
+    pub fn sum(programs: &[ProgramRun]) -> Self {
+        let add = |sum: Self, one: &ProgramRun| Self {
+            run_ns: sum.run_ns + one.run.run_ns,
+            runs: sum.runs + one.run.runs,
+        };
+        programs.iter().fold(Self::default(), add)
+    }
+}
+
 impl BySignal<BpfRun> {
     /// Returns the sum over the signals; `None` where the kernel keeps no statistics.
     #[must_use]
@@ -187,6 +206,16 @@ impl EngineStatus {
         match self.rings.iter_mut().find(|known| known.probe == ring.probe) {
             Some(known) => *known = ring,
             None => self.rings.push(ring),
+        }
+    }
+
+    /// Puts programs' rows in place of those that they had.
+    pub fn set_programs(&mut self, programs: Vec<ProgramRun>) {
+        for program in programs {
+            match self.programs.iter_mut().find(|known| known.name == program.name) {
+                Some(known) => *known = program,
+                None => self.programs.push(program),
+            }
         }
     }
 
@@ -369,6 +398,38 @@ pub struct TcpCounters {
     pub drops: Vec<(Arc<str>, u64)>,
 }
 
+/// Connections to the admin address. Totals since start, but for those that are open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdminCounters {
+    /// Open now.
+    pub open: u64,
+    /// Refused, since there were as many as there may be.
+    pub full: u64,
+    /// Refused, since one client had as many as it may.
+    pub client_full: u64,
+    /// Given up, since no whole request came in time.
+    pub slow_requests: u64,
+    /// Given up, since an answer was not read in time.
+    pub slow_readers: u64,
+    /// Scrapes that were refused, since too much of others was not read yet.
+    pub unread: u64,
+}
+
+impl AdminCounters {
+    /// Returns what was refused or given up, by cause.
+    #[must_use]
+    pub const fn refusals(&self) -> [(&'static str, u64); 5] {
+        let Self { open: _, full, client_full, slow_requests, slow_readers, unread } = *self;
+        [
+            ("connections", full),
+            ("client", client_full),
+            ("slow_request", slow_requests),
+            ("slow_reader", slow_readers),
+            ("unread", unread),
+        ]
+    }
+}
+
 /// One ring buffer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RingStatus {
@@ -382,6 +443,15 @@ pub struct RingStatus {
     pub drops: u64,
     /// Fullest state seen in the last interval, 0 to 1.
     pub utilization: f64,
+}
+
+/// One program's run time and count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProgramRun {
+    /// Name, which begins with its object's.
+    pub name: Arc<str>,
+    /// What it ran.
+    pub run: BpfRun,
 }
 
 /// Sums over the programs.

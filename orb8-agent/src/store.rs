@@ -34,9 +34,10 @@ pub mod tcp;
 
 pub(crate) use fields::owner_fields;
 pub use fields::{FlowView, InterfaceNames, direction_of, ip_of, protocol_of, state_of};
-pub use flow::{Added, EndReason, Flow, Looked, Totals, local_end};
+pub use flow::{Added, EndReason, Flow, Looked, Moved, Totals, local_end};
 pub use histogram::Histogram;
 pub use names::{Label, NameTable};
+pub(crate) use query::{per_second, tie};
 pub use query::{FlowRow, Page, Query, SortKey};
 pub use tcp::TcpHealth;
 
@@ -309,6 +310,8 @@ impl FlowStore {
                 slot.touched = touched;
                 let flow = slot.flow.clone();
                 slot.flow.untold = Added::default();
+                // Who is told of its end takes it out of there.
+                slot.flow.counted_in = None;
                 self.slab.move_to(at, State::Ended);
                 self.tell_as_closed(flow);
             }

@@ -20,10 +20,13 @@ mod kernel {
     mod devices;
     mod dns;
     mod flows;
+    mod history;
+    mod hubble;
     mod identity;
     mod interfaces;
     mod lifecycle;
     mod moments;
+    mod otlp;
     mod sockets;
     mod support;
     mod tcp;

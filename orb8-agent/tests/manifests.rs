@@ -19,10 +19,28 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
+mod manifests {
+    mod chart;
+    mod package;
+    mod unit;
+}
+
 const BASE: &str = include_str!("../../deploy/base/daemonset.yaml");
-const MTLS: &str = include_str!("../../deploy/mtls/daemonset.yaml");
+const METRICS: &str = include_str!("../../deploy/components/metrics/daemonset.yaml");
+const MTLS: &str = include_str!("../../deploy/components/mtls/daemonset.yaml");
+/// Overlays, each with the components that it has.
+const OVERLAYS: [(&str, &str, &[&str]); 3] = [
+    ("minimal", include_str!("../../deploy/overlays/minimal/daemonset.yaml"), &[]),
+    (
+        "production",
+        include_str!("../../deploy/overlays/production/daemonset.yaml"),
+        &[METRICS, MTLS],
+    ),
+    ("dev", include_str!("../../deploy/overlays/dev/daemonset.yaml"), &[METRICS]),
+];
 /// What the downward API would say.
 const NODE: &str = "node-1";
+const NODE_ADDRESS: &str = "10.0.0.7";
 
 fn container(manifest: &str) -> Value {
     let manifest: Value = serde_saphyr::from_str(manifest).unwrap();
@@ -32,10 +50,13 @@ fn container(manifest: &str) -> Value {
 /// The variables of a container, as the kubelet sets them.
 fn variables(container: &Value) -> BTreeMap<String, String> {
     let variable = |variable: &Value| {
-        let field = variable["valueFrom"]["fieldRef"]["fieldPath"].as_str();
-        let value =
-            if field == Some("spec.nodeName") { Some(NODE) } else { variable["value"].as_str() };
-        (variable["name"].as_str().unwrap().to_owned(), value.unwrap().to_owned())
+        let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+            Some("spec.nodeName") => NODE.to_owned(),
+            Some("status.hostIP") => NODE_ADDRESS.to_owned(),
+            Some(other) => panic!("{other}"),
+            None => variable["value"].as_str().unwrap().replace("$(HOST_IP)", NODE_ADDRESS),
+        };
+        (variable["name"].as_str().unwrap().to_owned(), value)
     };
     container["env"].as_array().unwrap().iter().map(variable).collect()
 }
@@ -58,17 +79,42 @@ fn the_settings_are_the_agents() {
     let Config { node_name, api, kubernetes, .. } = load(variables(&container));
     assert_eq!((node_name.as_str(), kubernetes.access), (NODE, Access::InCluster));
     assert!(api.listen.unwrap().ip().is_loopback(), "without TLS the flows stay on the node");
-    assert!(api.admin.unwrap().ip().is_unspecified(), "the kubelet asks at the node's address");
+    assert!(api.admin.unwrap().ip().is_loopback(), "metrics tell how much each workload moves");
     let socket = api.socket.unwrap();
     assert!(mount_paths(&container).contains(&socket.parent().unwrap()), "the rest is read-only");
 }
 
+/// The variables of the base with those of patches, as kustomize merges them.
+fn patched(patches: &[&str]) -> BTreeMap<String, String> {
+    let mut all = variables(&container(BASE));
+    for patch in patches {
+        all.extend(variables(&container(patch)));
+    }
+    all
+}
+
+#[test]
+fn metrics_are_served_on_the_nodes_own_address() {
+    let api = load(patched(&[METRICS])).api;
+    assert_eq!(api.admin.unwrap().to_string(), format!("{NODE_ADDRESS}:9091"));
+}
+
+#[test]
+fn every_overlay_has_settings_that_the_agent_takes() {
+    for (name, patch, components) in OVERLAYS {
+        let patches: Vec<&str> = components.iter().copied().chain([patch]).collect();
+        let config = load(patched(&patches));
+        let is_open = !config.api.listen.unwrap().ip().is_loopback();
+        assert_eq!(is_open, name != "minimal", "{name}");
+        assert_eq!(config.api.tls.is_some(), name == "production", "{name}");
+        assert_eq!(config.kubernetes.access == Access::Off, name == "minimal", "{name}");
+    }
+}
+
 #[test]
 fn mtls_opens_the_api_to_who_has_a_certificate() {
-    let (base, patch) = (container(BASE), container(MTLS));
-    let mut all = variables(&base);
-    all.extend(variables(&patch));
-    let api = load(all).api;
+    let patch = container(MTLS);
+    let api = load(patched(&[MTLS])).api;
     assert!(api.listen.unwrap().ip().is_unspecified());
     let tls = api.tls.unwrap();
     for file in [&tls.certificate, &tls.key, &tls.client_ca.unwrap()] {
@@ -80,12 +126,17 @@ fn mtls_opens_the_api_to_who_has_a_certificate() {
 struct Node(PathBuf);
 
 impl Node {
-    fn new(mount: &Path) -> Self {
-        let node = Self(mount.join(format!("orb8-test-manifests-{}", std::process::id())));
+    fn new(mount: &Path, test: &str) -> Self {
+        let name = format!("orb8-test-manifests-{test}-{}", std::process::id());
+        let node = Self(mount.join(name));
         for cgroup in [&node.0, &node.pod(), &node.other()] {
             fs::create_dir(cgroup).unwrap();
         }
         node
+    }
+
+    fn root(&self) -> &Path {
+        &self.0
     }
 
     fn pod(&self) -> PathBuf {
@@ -132,6 +183,10 @@ exec unshare --cgroup --mount --propagation private bash -ec '
 struct Agent(Child);
 
 impl Agent {
+    fn of(child: Child) -> Self {
+        Self(child)
+    }
+
     fn start(node: &Node, mount: &Path, folder: &Path) -> Self {
         let container = container(BASE);
         let added = container["securityContext"]["capabilities"]["add"].as_array().unwrap();
@@ -208,21 +263,30 @@ async fn wait_for_signals(client: &mut Client, node: &Path) {
     }
 }
 
+/// The mount of cgroup v2, where this process may attach programs to it.
+fn hierarchy(test: &str) -> Option<PathBuf> {
+    let mount = Environment::of_machine().cgroup_mount.filter(|_| geteuid().is_root());
+    if mount.is_none() {
+        // Not a macro: the harness keeps to itself what a test that passes prints by one.
+        let told = writeln!(std::io::stderr(), "SKIPPED {test}: needs root and cgroup v2");
+        told.expect("standard error");
+    }
+    mount
+}
+
 /// Needs root, cgroup v2, and util-linux (`unshare`, `setpriv`).
 #[tokio::test]
 async fn what_the_container_may_do_is_enough() {
-    let mount = Environment::of_machine().cgroup_mount;
-    let (true, Some(mount)) = (geteuid().is_root(), mount) else {
-        // Not a macro: the harness keeps to itself what a test that passes prints by one.
-        let reason = "SKIPPED what_the_container_may_do_is_enough: needs root and cgroup v2";
-        writeln!(std::io::stderr(), "{reason}").expect("standard error");
-        return;
-    };
-    let (node, folder) = (Node::new(&mount), TempDir::new().unwrap());
+    let Some(mount) = hierarchy("what_the_container_may_do_is_enough") else { return };
+    let (node, folder) = (Node::new(&mount, "pod"), TempDir::new().unwrap());
     let _agent = Agent::start(&node, &mount, folder.path());
     let mut client = connect(&folder.path().join("agent.sock")).await;
     wait_for_signals(&mut client, &folder.path().join("host")).await;
+    sees_traffic(&mut client, &node).await;
+}
 
+/// Waits until a datagram of another cgroup is seen, with that cgroup for its owner.
+async fn sees_traffic(client: &mut Client, node: &Node) {
     // Of another pod of the node.
     let other = fs::metadata(node.other()).unwrap().ino();
     const PORT: u16 = 9;

@@ -31,8 +31,17 @@ const FOLDERS: [PerSignal; 5] = [
     PerSignal {
         folder: "orb8-proto/proto/orb8/v1",
         ending: ".proto",
-        // The service, and what several signals share.
-        others: &["agent", "endpoint", "filter", "histogram", "lost", "pod"],
+        // The service, what several signals share, and a recording's own records.
+        others: &[
+            "agent",
+            "endpoint",
+            "filter",
+            "histogram",
+            "lost",
+            "pod",
+            "recording",
+            "workload",
+        ],
     },
     PerSignal { folder: "orb8-agent/src/sources", ending: ".rs", others: &["cgroup"] },
     PerSignal { folder: "orb8-agent/src/ebpf/objects", ending: ".bpf.o", others: &["cgroup"] },

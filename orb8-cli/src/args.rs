@@ -4,13 +4,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::connection::Target;
+use crate::replay::parse_speed;
 use crate::time::parse_duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod list;
+mod record;
+mod top;
 mod trace;
 
-pub(crate) use list::{DnsTopArgs, FlowsArgs, ListArgs, PodsArgs, TcpTopArgs};
+pub(crate) use list::{DnsTopArgs, FlowsArgs, ListArgs, PodsArgs, TcpTopArgs, WorkloadsArgs};
+pub(crate) use record::{RecordArgs, Signal as RecordSignal};
+pub(crate) use top::TopArgs;
 pub(crate) use trace::{DnsArgs, NetworkArgs, StreamArgs, TcpArgs};
 
 /// The whole command line.
@@ -32,6 +37,7 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  sudo orb8 top                                  what happens on this machine, live
   sudo orb8 trace network                        every flow of this machine, no agent needed
   orb8 flows --sort rate --watch                 who moves most, refreshed in place
   orb8 trace network -n ml --not --port dns      a namespace, without its DNS
@@ -41,7 +47,7 @@ Examples:
   orb8 --agent node-1:9090 status                another machine's agent
 
 Without --agent, orb8 asks the agent at /run/orb8/agent.sock, else at 127.0.0.1:9090; where neither
-answers, `trace`, `flows`, `top` and `pods` run the engine themselves, which needs root or capabilities.";
+answers, `trace`, `top`, `flows`, `workloads` and `pods` run the engine themselves, which needs root or capabilities.";
 
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
@@ -54,6 +60,20 @@ pub(crate) struct GlobalArgs {
     /// Run the engine in this process, even where an agent is
     #[arg(long, global = true, help_heading = CONNECTION)]
     pub(crate) standalone: bool,
+
+    /// Answer from a recording of `orb8 record` instead of an agent
+    #[arg(long, global = true, value_name = "FILE", help_heading = CONNECTION)]
+    pub(crate) replay: Option<PathBuf>,
+
+    /// Play the recording N times as fast as it was made: `trace`, which is played at once by default,
+    /// `top` and --watch
+    #[arg(long, global = true, value_name = "N", value_parser = parse_speed)]
+    #[arg(help_heading = CONNECTION, hide_short_help = true)]
+    pub(crate) replay_speed: Option<f64>,
+
+    /// Whether the command goes on as time does.
+    #[arg(skip)]
+    pub(crate) is_live: bool,
 
     /// PEM file with the authority of the agent's certificate; turns TLS on
     #[arg(long, global = true, value_name = "PATH", help_heading = CONNECTION, hide_short_help = true)]
@@ -126,6 +146,9 @@ pub(crate) enum ColorChoice {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show what happens, live: rates, flows, workloads, DNS, TCP, the agent
+    #[command(visible_alias = "dashboard")]
+    Top(TopArgs),
     /// Show how the agent is
     Status,
     /// List the flows that the agent holds
@@ -142,6 +165,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TcpCommand,
     },
+    /// List what each workload does on the network: rates, peers, TCP and DNS health
+    Workloads(WorkloadsArgs),
     /// List the pods that the agent knows, and how it knows them
     Pods(PodsArgs),
     /// Follow events as they happen
@@ -150,6 +175,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         signal: Signal,
     },
+    /// Record everything that an agent tells, for --replay
+    Record(RecordArgs),
     /// Show what works on this machine, what does not, and what to do
     Diagnose,
     /// Print a completion script for a shell
@@ -159,6 +186,31 @@ pub(crate) enum Command {
     },
     /// Print the version
     Version,
+}
+
+impl Command {
+    /// Whether it goes on as time does: of a recording, such a command sees what was seen then.
+    pub(crate) const fn is_live(&self) -> bool {
+        match self {
+            Self::Flows(args) => args.list.watch,
+            Self::Dns { command: DnsCommand::Top(args) } => args.list.watch,
+            Self::Tcp { command: TcpCommand::Top(args) } => args.list.watch,
+            Self::Workloads(args) => args.list.watch,
+            Self::Pods(args) => args.list.watch,
+            Self::Top(_) => true,
+            Self::Status
+            | Self::Trace { .. }
+            | Self::Record(_)
+            | Self::Diagnose
+            | Self::Completions { .. }
+            | Self::Version => false,
+        }
+    }
+
+    /// Whether it follows events.
+    pub(crate) const fn is_trace(&self) -> bool {
+        matches!(self, Self::Trace { .. })
+    }
 }
 
 /// What to follow.

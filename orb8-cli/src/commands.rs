@@ -13,7 +13,8 @@ use crate::output::Machine;
 use crate::output::table::Table;
 
 mod diagnose;
-mod list;
+pub(crate) mod list;
+mod record;
 mod status;
 mod trace;
 
@@ -24,18 +25,22 @@ const TCP_LOST_IN_RING: &str = "connections keep their figures";
 
 /// Does what was asked.
 pub(crate) async fn run(cli: Cli, console: &mut Console) -> Result<Exit, CliError> {
-    let Cli { global, command } = cli;
+    let Cli { mut global, command } = cli;
+    global.is_live = command.is_live() || (command.is_trace() && global.replay_speed.is_some());
     let exit = match command {
+        Command::Top(args) => crate::top::run(&global, &args, console).await,
         Command::Status => status::run(&global, console).await,
         Command::Flows(args) => list::run(&global, &args, console).await,
         Command::Dns { command: DnsCommand::Top(args) } => list::run(&global, &args, console).await,
         Command::Tcp { command: TcpCommand::Top(args) } => list::run(&global, &args, console).await,
+        Command::Workloads(args) => list::run(&global, &args, console).await,
         Command::Pods(args) => list::run(&global, &args, console).await,
         Command::Trace { signal } => match signal {
             Signal::Network(args) => trace::run(&global, &args, console).await,
             Signal::Dns(args) => trace::run(&global, &args, console).await,
             Signal::Tcp(args) => trace::run(&global, &args, console).await,
         },
+        Command::Record(args) => record::run(&global, args, console).await,
         Command::Diagnose => diagnose::run(&global, console).await,
         Command::Completions { shell } => completions(shell, console),
         Command::Version => version(Shape::of(global.output), console),

@@ -1,8 +1,11 @@
 //! Finding someone who answers: the agent that is named, one of this machine, or the engine here.
 
 use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use orb8_proto::v1::orbit_agent_service_client::OrbitAgentServiceClient;
 use orb8_proto::v1::{GetStatusRequest, GetStatusResponse, SourceState};
 use tonic::transport::Channel;
@@ -12,7 +15,9 @@ use crate::args::GlobalArgs;
 use crate::cause::Cause;
 use crate::console::Console;
 use crate::error::{CliError, innermost};
+use crate::replay::{Pace, Replay};
 use crate::standalone::{Engine, EngineArgs};
+use crate::time::{Since, now_ns};
 
 mod target;
 
@@ -23,6 +28,9 @@ const LOCAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often an idle connection is checked, so that a node that died is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// A question to a recording may be about all of it.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Answers with thousands of flows exceed tonic's default of 4 MiB.
 const MAX_ANSWER: usize = 256 << 20;
@@ -59,6 +67,10 @@ pub(crate) struct Connection {
     /// Whether it has answered anything: who hangs up before may not be an agent at all.
     heard: bool,
     engine: Option<Engine>,
+    replay: Option<Replay>,
+    /// What time it is there, Unix time in nanoseconds, and where its clock hangs.
+    now_ns: Arc<dyn Fn() -> u64 + Send + Sync>,
+    time_zone: TimeZone,
 }
 
 impl Connection {
@@ -68,6 +80,20 @@ impl Connection {
         fallback: Fallback<'_>,
         console: &mut Console,
     ) -> Result<Self, CliError> {
+        let mut connection = Self::find(global, fallback, console).await?;
+        connection.now_ns = Arc::clone(&console.now_ns);
+        connection.time_zone = console.time_zone.clone();
+        Ok(connection)
+    }
+
+    async fn find(
+        global: &GlobalArgs,
+        fallback: Fallback<'_>,
+        console: &mut Console,
+    ) -> Result<Self, CliError> {
+        if let Some(path) = &global.replay {
+            return Self::replay(path, global, console).await;
+        }
         if let Fallback::Engine(args) = fallback
             && global.standalone
         {
@@ -95,6 +121,35 @@ impl Connection {
     /// Whether the engine runs in this process.
     pub(crate) const fn is_standalone(&self) -> bool {
         self.engine.is_some()
+    }
+
+    /// Whether a recording answers.
+    pub(crate) const fn is_replay(&self) -> bool {
+        self.replay.is_some()
+    }
+
+    /// Returns a moment as Unix time in nanoseconds: of a recording, as seen from its own time.
+    pub(crate) fn moment(&self, since: Since) -> u64 {
+        since.unix_ns((self.now_ns)(), &self.time_zone)
+    }
+
+    /// Returns the end of what began at a time: a time of day that the clock has not shown yet may be
+    /// one of the same day.
+    pub(crate) fn moment_after(&self, moment: Since, begin: u64) -> u64 {
+        moment.unix_ns_after(begin, (self.now_ns)(), &self.time_zone)
+    }
+
+    /// Returns how long an answer may take.
+    pub(crate) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Says why a signal does not run, by what the agent says of itself.
+    pub(crate) fn absence(&self, signal: &str, status: &GetStatusResponse) -> Option<String> {
+        match Presence::of(signal, status) {
+            Presence::Absent(reason) => Some(reason),
+            Presence::Running(_) => None,
+        }
     }
 
     /// Makes a request that gives up after `--timeout`.
@@ -169,16 +224,45 @@ impl Connection {
         }
     }
 
-    async fn embed(args: &EngineArgs, global: &GlobalArgs) -> Result<Self, CliError> {
-        let engine = Engine::start(args).await?;
-        Ok(Self {
-            client: client(engine.channel()),
-            name: "the engine in this process".to_owned(),
+    async fn replay(
+        path: &Path,
+        global: &GlobalArgs,
+        console: &mut Console,
+    ) -> Result<Self, CliError> {
+        let pace = match (global.is_live, global.replay_speed) {
+            (true, speed) => Pace::Times(speed.unwrap_or(1.0)),
+            (false, _) => Pace::Over,
+        };
+        let replay = Replay::open(path, pace).await?;
+        if let Some(warning) = &replay.warning {
+            console.warn(warning);
+        }
+        let clock = replay.clock.clone();
+        console.now_ns = Arc::new(move || clock.now());
+        let name = format!("the recording {}", path.display());
+        let connection = Self::new(replay.channel.clone(), name, global);
+        Ok(Self { timeout: REPLAY_TIMEOUT, heard: true, replay: Some(replay), ..connection })
+    }
+
+    fn new(channel: Channel, name: String, global: &GlobalArgs) -> Self {
+        Self {
+            client: client(channel),
+            name,
             timeout: global.timeout,
             tls: false,
-            heard: true,
-            engine: Some(engine),
-        })
+            heard: false,
+            engine: None,
+            replay: None,
+            now_ns: Arc::new(now_ns),
+            time_zone: TimeZone::UTC,
+        }
+    }
+
+    async fn embed(args: &EngineArgs, global: &GlobalArgs) -> Result<Self, CliError> {
+        let engine = Engine::start(args).await?;
+        let name = "the engine in this process".to_owned();
+        let channel = engine.channel();
+        Ok(Self { heard: true, engine: Some(engine), ..Self::new(channel, name, global) })
     }
 
     async fn named(
@@ -193,14 +277,7 @@ impl Connection {
             .await
             .map_err(|_| CliError::silent(&name))?
             .map_err(|error| unreachable_agent(target, global, fallback, &error))?;
-        Ok(Self {
-            client: client(channel),
-            name,
-            timeout: global.timeout,
-            tls: target.speaks_tls(global),
-            heard: false,
-            engine: None,
-        })
+        Ok(Self { tls: target.speaks_tls(global), ..Self::new(channel, name, global) })
     }
 
     /// Connects and makes sure that it is an agent: others listen on 9090 too.

@@ -1,6 +1,7 @@
 //! Standard output and error, and what is known of who reads them.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 
 use anstyle::Style;
 use jiff::tz::TimeZone;
@@ -29,7 +30,7 @@ pub(crate) struct Console {
     /// Where the clock hangs.
     pub(crate) time_zone: TimeZone,
     /// What it shows: Unix time in nanoseconds.
-    pub(crate) now_ns: fn() -> u64,
+    pub(crate) now_ns: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Cancelled by Ctrl-C and SIGTERM.
     pub(crate) interrupt: CancellationToken,
     /// Agents that are looked for where none is named.
@@ -68,7 +69,7 @@ impl Console {
             err_colors: wanted && io::stderr().is_terminal(),
             quiet: false,
             time_zone: TimeZone::system(),
-            now_ns,
+            now_ns: Arc::new(now_ns),
             interrupt: CancellationToken::new(),
             local_agents: LOCAL_AGENTS.map(str::to_owned).to_vec(),
         }
@@ -118,6 +119,11 @@ impl Console {
         if !self.quiet {
             self.err_line(style::QUIET, "", text);
         }
+    }
+
+    /// Tells that what is printed is not all there is, even to those who want quiet.
+    pub(crate) fn warn(&mut self, text: &str) {
+        self.err_line(style::BAD, "warning: ", text);
     }
 
     /// Says why a command ends.

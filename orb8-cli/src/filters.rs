@@ -24,7 +24,7 @@ mod kinds;
 
 use self::flags::{Draft, Flag, Kind};
 pub(crate) use self::kinds::{
-    Connections, DnsExchanges, DnsSummaries, FilterKind, Flows, Pods, TcpEvents,
+    Connections, DnsExchanges, DnsSummaries, FilterKind, Flows, Pods, TcpEvents, Workloads,
 };
 
 /// What is wanted and what is not.
@@ -32,6 +32,8 @@ pub(crate) use self::kinds::{
 pub(crate) struct FilterArgs<K: FilterKind> {
     pub(crate) include: Vec<K::Filter>,
     pub(crate) exclude: Vec<K::Filter>,
+    /// The flags that say so, as they can be typed again.
+    pub(crate) words: Vec<String>,
     kind: PhantomData<K>,
 }
 
@@ -68,7 +70,10 @@ impl<K: FilterKind> FromArgMatches for FilterArgs<K> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         let mut wanted = Draft::default();
         let mut exclude = Vec::new();
+        let mut words = Vec::new();
         for (occurrence, negated) in pair_with_not::<K>(matches)? {
+            words.extend(negated.then(|| format!("--{NOT}")));
+            words.push(occurrence.word());
             if negated {
                 let mut draft = Draft::default();
                 occurrence.add_to(&mut draft)?;
@@ -78,7 +83,7 @@ impl<K: FilterKind> FromArgMatches for FilterArgs<K> {
             }
         }
         let include = if wanted == Draft::default() { Vec::new() } else { vec![K::filter(wanted)] };
-        Ok(Self { include, exclude, kind: PhantomData })
+        Ok(Self { include, exclude, words, kind: PhantomData })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
@@ -197,6 +202,14 @@ impl Flag {
 }
 
 impl Occurrence {
+    fn word(&self) -> String {
+        let name = self.flag.name;
+        match self.flag.kind {
+            Kind::Version(_) => format!("--{name}"),
+            _ => format!("--{name}={}", self.values.join(",")),
+        }
+    }
+
     fn add_to(&self, draft: &mut Draft) -> Result<(), Error> {
         self.values.iter().try_for_each(|value| self.flag.add(value, draft).map_err(usage))
     }

@@ -1,9 +1,10 @@
-//! orb8's command line: `status`, `flows`, `dns top`, `tcp top`, `pods`, `trace network|dns|tcp`,
-//! `diagnose`, `completions`, `version`.
+//! orb8's command line: `top`, `workloads`, `status`, `flows`, `dns top`, `tcp top`, `pods`, `trace network|dns|tcp`,
+//! `record`, `diagnose`, `completions`, `version`.
 //!
 //! ```text
 //! args ──▶ commands ──▶ connection ──▶ an agent (--agent, the local socket, the local port)
-//!             │              └───────▶ standalone: the engine in this process
+//!             │              ├───────▶ standalone: the engine in this process
+//!             │              └───────▶ replay: a recording
 //!             └──▶ output ──▶ console (stdout, stderr)
 //! ```
 //!
@@ -28,6 +29,8 @@ mod console;
 mod error;
 mod filters;
 pub mod output;
+pub mod recording;
+mod replay;
 #[cfg(all(feature = "standalone", target_os = "linux"))]
 mod standalone;
 #[cfg(not(all(feature = "standalone", target_os = "linux")))]
@@ -36,6 +39,7 @@ mod standalone;
 #[cfg(test)]
 mod tests;
 mod time;
+mod top;
 
 use args::Cli;
 use console::Console;
@@ -101,6 +105,17 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     // A flag wins over the environment, so only two flags can contradict each other.
     if cli.global.standalone && matches.value_source("agent") == Some(ValueSource::CommandLine) {
         let message = "--standalone asks no agent: it cannot be used with --agent";
+        return Err(command.error(ErrorKind::ArgumentConflict, message));
+    }
+    let replays = cli.global.replay.is_some();
+    // Not for the parser to say: one may be before the command and the other behind it.
+    if !replays && cli.global.replay_speed.is_some() {
+        let message = "--replay-speed plays a recording: it needs --replay FILE";
+        return Err(command.error(ErrorKind::MissingRequiredArgument, message));
+    }
+    if replays && (cli.global.standalone || matches.value_source("agent") == Some(ValueSource::CommandLine))
+    {
+        let message = "--replay answers from a file: it cannot be used with --agent or --standalone";
         return Err(command.error(ErrorKind::ArgumentConflict, message));
     }
     Ok(cli)

@@ -8,6 +8,7 @@
 //! | `type` | from | what it is |
 //! |---|---|---|
 //! | `flow` | `flows` | a flow: the fields below |
+//! | `window` | `flows --since`, `--from`, `--to` | what the counts are of: `start`, `end`, and `history_start`, before which nothing is known; the last object |
 //! | `flow_new`, `flow_update`, `flow_closing`, `flow_end` | `trace network` | an event; the flow is in `flow` |
 //! | `dns` | `trace dns` | what became of a query |
 //! | `dns_summary` | `dns top` | what an owner asked for a name, and what came of it |
@@ -15,6 +16,8 @@
 //! | `tcp` | `trace tcp` | something that happened to a connection, listener or packet |
 //! | `tcp_connection` | `tcp top` | a connection |
 //! | `tcp_totals` | `tcp top` | all TCP since the agent started; the last object |
+//! | `workload` | `workloads` | what a workload does on the network |
+//! | `workload_totals` | `workloads` | what all that matched do; the last object |
 //! | `pod` | `pods` | a pod that the agent knows |
 //! | `lost` | `flows`, `trace` | something is in no flow, or reached nobody |
 //! | `status` | `status` | the agent's state, fields as in `GetStatusResponse` |
@@ -35,8 +38,8 @@
 //! | `direction` | word | `ingress` or `egress` |
 //! | `hook` | word | `socket` or `interface` |
 //! | `local_end` | word | `source` or `destination` |
-//! | `bytes`, `packets` | number | IP bytes and wire packets since the flow began |
-//! | `bytes_per_second`, `packets_per_second` | number | over the agent's last interval |
+//! | `bytes`, `packets` | number | IP bytes and wire packets since the flow began, or of the `window` |
+//! | `bytes_per_second`, `packets_per_second` | number | over the agent's last interval, or the `window` |
 //! | `first_seen`, `last_seen` | time | |
 //! | `tcp_flags` | words | those seen: `syn`, `ack`, `psh`, `fin`, `rst`, `urg`, `ece`, `cwr` |
 //! | `icmp` | object | `type`, `code`; `name` where it has one: `echo-request` |
@@ -105,6 +108,14 @@
 //! `running`, `ended`), `controller`, `labels`, `host_network`, `ips` (its own), `known_by` (`api`,
 //! `cgroup`, `runtime`), and `containers`: `name`, `id`, `kind`, `runtime`, `cgroup_id`, `cgroup_path`.
 //!
+//! A workload has `workload` (of a controller `namespace` and `controller`, of a pod what its containers
+//! share; absent for what nobody is known to own), `key` (tells it from others while the agent runs),
+//! `pods`, `sent` and `received` (`bytes`, `packets`, `bytes_per_second`, `packets_per_second`),
+//! `active_flows`, `peer_count`, `peers` (an end without port, `sent`, `received`, `active_flows`), `tcp`
+//! (`open_connections`, `connections`, `retransmits`, `rtt`), `dns` and `dns_served` (`queries`,
+//! `responses`, `errors`, `timeouts`, `latency`), and `last_seen`. Traffic is that of the flows that
+//! the agent holds; `rtt` is a distribution of connections' smoothed round-trip times.
+//!
 //! A TCP event has `event` (`connect`, `accept`, `fail`, `close`, `retransmit`, `reset`, `drop`,
 //! `overflow`, `state`), `source` (who opened the connection or sent the packet), `destination`,
 //! `local_end`, `role`, `state`, `old_state`, `health`, and what its kind has to tell: `errno` and
@@ -127,6 +138,7 @@ pub(crate) mod style;
 pub(crate) mod table;
 pub(crate) mod tcp;
 mod value;
+pub(crate) mod workload;
 
 /// A machine-readable format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,16 +12,22 @@ use crate::args::Cli;
 use crate::console::{Console, Terminal};
 use crate::error::Exit;
 
-mod agent;
+pub(crate) mod agent;
+#[cfg(all(feature = "standalone", target_os = "linux"))]
+mod book;
 mod causes;
 mod commands;
 mod help;
 mod kubernetes;
 mod readme;
-mod samples;
+#[cfg(all(feature = "standalone", target_os = "linux"))]
+mod real;
+mod recordings;
+pub(crate) mod samples;
 mod signals;
 mod tls;
 mod traces;
+mod workloads;
 
 /// Output that a test can read.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +92,13 @@ impl Surroundings {
     }
 
     async fn run_to(self, line: &str, out: Box<dyn Write + Send>, err: Sink) -> Exit {
-        let mut console = Console {
+        let mut console = self.console(out, err);
+        let args = std::iter::once("orb8").chain(line.split_whitespace()).map(Into::into);
+        crate::run(args, &mut console).await
+    }
+
+    fn console(self, out: Box<dyn Write + Send>, err: Sink) -> Console {
+        Console {
             out,
             err: Box::new(err),
             terminal: self.width.map(|width| Terminal { width, height: 24 }),
@@ -94,13 +106,16 @@ impl Surroundings {
             err_colors: self.colors,
             quiet: false,
             time_zone: TimeZone::UTC,
-            now_ns: || samples::NOON,
+            now_ns: Arc::new(|| samples::NOON),
             interrupt: self.interrupt,
             local_agents: self.local_agents,
-        };
-        let args = std::iter::once("orb8").chain(line.split_whitespace()).map(Into::into);
-        crate::run(args, &mut console).await
+        }
     }
+}
+
+/// A console that nobody reads.
+pub(crate) fn console() -> Console {
+    Surroundings::piped().console(Box::new(io::sink()), Sink::default())
 }
 
 #[test]

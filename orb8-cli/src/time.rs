@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::civil::{DateTime, Time};
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 /// Parses `5s`, `1m`, `500ms`, `1h30m`.
@@ -25,28 +27,80 @@ pub(crate) enum Since {
     Ago(Duration),
     /// At this time.
     At(Timestamp),
+    /// At this time where the clock hangs.
+    Local(DateTime),
+    /// When the clock last showed this.
+    Clock(Time),
 }
 
 impl Since {
-    /// Parses a duration, or a time such as `2026-01-31T12:00:00Z`.
+    /// Parses a duration, a time such as `2026-01-31T12:00:00Z` or `12:00`, or Unix time.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        if let Ok(duration) = parse_duration(text) {
+        // `12:30:00` is a duration too, but not here.
+        if let Ok(duration) = parse_duration(text)
+            && !text.contains(':')
+        {
             return Ok(Self::Ago(duration));
         }
-        text.parse::<Timestamp>().map(Self::At).map_err(|_| {
-            "give a duration such as 5m, or a time such as 2026-01-31T12:00:00Z".into()
+        let at = text.parse::<Timestamp>().ok().or_else(|| unix(text)).map(Self::At);
+        let local = || text.parse::<DateTime>().ok().filter(|_| text.len() > DATE).map(Self::Local);
+        let clock = || text.parse::<Time>().ok().filter(|_| text.contains(':')).map(Self::Clock);
+        at.or_else(local).or_else(clock).ok_or_else(|| {
+            "give how long ago, such as 5m, or a time: 12:00, 12:00:30, 2026-01-31T12:00:00Z or Unix \
+             time"
+                .into()
         })
     }
 
-    /// Returns Unix time in nanoseconds.
-    pub(crate) fn unix_ns(self) -> u64 {
+    /// Returns Unix time in nanoseconds, as seen from now.
+    pub(crate) fn unix_ns(self, now_ns: u64, zone: &TimeZone) -> u64 {
+        let nanos = |time: Timestamp| u64::try_from(time.as_nanosecond()).unwrap_or(0);
+        let local = |time: DateTime| zone.to_timestamp(time).map_or(0, nanos);
         match self {
             Self::Ago(duration) => {
                 let ago = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-                now_ns().saturating_sub(ago)
+                now_ns.saturating_sub(ago)
             }
-            Self::At(time) => u64::try_from(time.as_nanosecond()).unwrap_or(0),
+            Self::At(time) => nanos(time),
+            Self::Local(time) => local(time),
+            Self::Clock(time) => {
+                let now = Timestamp::from_nanosecond(now_ns.into()).unwrap_or_default();
+                let today = now.to_zoned(zone.clone()).date();
+                let at = local(today.to_datetime(time));
+                if at <= now_ns {
+                    return at;
+                }
+                let yesterday = today.yesterday().unwrap_or(today);
+                local(yesterday.to_datetime(time))
+            }
         }
+    }
+
+    /// Returns the end of what begins at a time: where the clock has not shown it since then, when it
+    /// will.
+    pub(crate) fn unix_ns_after(self, begin: u64, now_ns: u64, zone: &TimeZone) -> u64 {
+        const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
+        let at = self.unix_ns(now_ns, zone);
+        match self {
+            Self::Clock(_) if at < begin => self.unix_ns(begin.saturating_add(DAY_NS), zone),
+            Self::Clock(_) | Self::Ago(_) | Self::At(_) | Self::Local(_) => at,
+        }
+    }
+}
+
+/// Characters of a date without a time.
+const DATE: usize = "2026-01-31".len();
+
+/// Reads Unix time: seconds, or by the number of digits milli-, micro- or nanoseconds. Fewer digits are
+/// no time that anybody recorded.
+fn unix(text: &str) -> Option<Timestamp> {
+    let number = text.parse::<i64>().ok().filter(|_| !text.starts_with(['+', '-']))?;
+    match text.len() {
+        9..=11 => Timestamp::from_second(number).ok(),
+        12..=14 => Timestamp::from_millisecond(number).ok(),
+        15..=17 => Timestamp::from_microsecond(number).ok(),
+        18..=19 => Timestamp::from_nanosecond(number.into()).ok(),
+        _ => None,
     }
 }
 
@@ -70,12 +124,53 @@ mod tests {
         }
     }
 
+    const NOON: &str = "2026-01-31T12:00:00Z";
+
+    fn resolve(text: &str) -> String {
+        let now: Timestamp = NOON.parse().unwrap();
+        let zone = TimeZone::fixed(jiff::tz::offset(1));
+        let now = u64::try_from(now.as_nanosecond()).unwrap();
+        let at = Since::parse(text).unwrap().unix_ns(now, &zone);
+        Timestamp::from_nanosecond(at.into()).unwrap().to_string()
+    }
+
     #[test]
     fn since_is_a_duration_or_a_time() {
         assert_eq!(Since::parse("5m"), Ok(Since::Ago(Duration::from_secs(300))));
-        let at = Since::parse("1970-01-01T00:00:01Z").unwrap();
-        assert_eq!(at.unix_ns(), 1_000_000_000);
-        assert!(Since::parse("yesterday").is_err());
-        assert!(Since::Ago(Duration::from_secs(1)).unix_ns() < now_ns());
+        for (text, expected) in [
+            ("5m", "2026-01-31T11:55:00Z"),
+            ("1970-01-01T00:00:01Z", "1970-01-01T00:00:01Z"),
+            ("2026-01-31T12:00:00+02:00", "2026-01-31T10:00:00Z"),
+            ("2026-01-31T12:00:00", "2026-01-31T11:00:00Z"),
+            ("2026-01-31 12:30", "2026-01-31T11:30:00Z"),
+            ("12:59", "2026-01-31T11:59:00Z"),
+            ("12:59:30", "2026-01-31T11:59:30Z"),
+            ("13:01", "2026-01-30T12:01:00Z"),
+            ("1769860800", "2026-01-31T12:00:00Z"),
+            ("1769860800500", "2026-01-31T12:00:00.5Z"),
+            ("1769860800000000001", "2026-01-31T12:00:00.000000001Z"),
+        ] {
+            assert_eq!(resolve(text), expected, "{text}");
+        }
+        for bad in ["yesterday", "5", "", "12", "25:00", "-5m", "2026-01-31", "+1769860800"] {
+            assert!(Since::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_end_may_be_yet_to_come() {
+        let zone = TimeZone::fixed(jiff::tz::offset(1));
+        let now = Since::parse(NOON).unwrap().unix_ns(0, &zone);
+        let until = |from: &str, to: &str| {
+            let from = Since::parse(from).unwrap().unix_ns(now, &zone);
+            let to = Since::parse(to).unwrap().unix_ns_after(from, now, &zone);
+            Timestamp::from_nanosecond(to.into()).unwrap().to_string()
+        };
+        // It is 13:00 there.
+        assert_eq!(until("12:58", "13:05"), "2026-01-31T12:05:00Z");
+        assert_eq!(until("5m", "13:05"), "2026-01-31T12:05:00Z");
+        assert_eq!(until("14:00", "14:05"), "2026-01-30T13:05:00Z", "both were yesterday");
+        assert_eq!(until("23:00", "01:00"), "2026-01-31T00:00:00Z");
+        assert_eq!(until("5m", "10m"), "2026-01-31T11:50:00Z", "no clock");
     }
 }

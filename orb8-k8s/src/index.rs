@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use crate::object::{AddressKind, ContainerKind, Node, Pod, ServiceAddress, Text};
+use crate::object::{AddressKind, ContainerKind, Node, Phase, Pod, ServiceAddress, Text};
 
 pub use tracker::Source;
 pub use writer::IndexWriter;
@@ -99,6 +99,17 @@ impl Index {
         Some(Arc::clone(&known.pod))
     }
 
+    /// Whether a pod is there now and has not ended, by uid as for [`Self::pod`].
+    #[must_use]
+    pub fn has_pod(&self, uid: &str) -> bool {
+        let guard = self.0.guard();
+        let known = self.0.pods.get(uid, &guard).or_else(|| {
+            let mirror = self.0.static_pods.get(uid, &guard)?;
+            self.0.pods.get(mirror, &guard)
+        });
+        known.is_some_and(|known| !known.is_gone && known.pod.phase != Phase::Ended)
+    }
+
     /// Returns a container of this node by the runtime's id: its pod, name and kind. It stays known
     /// for ten minutes after it is gone.
     #[must_use]
@@ -150,6 +161,13 @@ impl Index {
     #[must_use]
     pub fn node(&self, name: &str) -> Option<Arc<Node>> {
         self.0.nodes.get(name, &self.0.guard()).map(Arc::clone)
+    }
+
+    /// Returns all nodes, in no order.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Arc<Node>> {
+        let guard = self.0.guard();
+        self.0.nodes.values(&guard).map(Arc::clone).collect()
     }
 
     /// Returns all pods that there are now, in no order.

@@ -2,12 +2,17 @@
 //! code asks for. Nothing here needs a cluster or Docker.
 
 mod manifests {
+    mod chart;
+    mod crds;
     mod daemonset;
     mod docs;
     mod documents;
     mod e2e;
+    mod helm;
     mod images;
     mod kustomize;
+    mod objects;
+    mod overlays;
     mod rbac;
     mod schema;
 }

@@ -15,6 +15,7 @@ pub mod pod;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
+pub mod workload;
 
 pub use cells::{HOST, owner};
 

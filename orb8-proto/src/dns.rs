@@ -10,7 +10,8 @@ use crate::filter::{DnsFields, End, FlowFields};
 use crate::flow::{addr, owner_fields, present};
 use crate::v1::dns_answer::Data;
 use crate::v1::{
-    Direction, DnsAnswer, DnsExchange, DnsOutcome, DnsSide, Endpoint, LocalEnd, Protocol, Workload,
+    Direction, DnsAnswer, DnsExchange, DnsOutcome, DnsSide, DnsSummary, Endpoint, LocalEnd, Protocol,
+    Workload,
 };
 
 impl DnsExchange {
@@ -99,6 +100,74 @@ impl DnsFields for DnsExchange {
 
     fn latency_ns(&self) -> Option<u64> {
         (self.outcome() == DnsOutcome::Answered).then_some(self.latency_ns)
+    }
+}
+
+impl DnsSummary {
+    /// Returns the owner at one end: of a server's summary it is the destination.
+    #[must_use]
+    pub fn workload(&self, end: End) -> Option<&Workload> {
+        let local = self.side().local_end().end().unwrap_or(End::Source);
+        self.workload.as_ref().filter(|_| end == local)
+    }
+
+    /// It has no addresses.
+    const fn endpoint(&self, _: End) -> Option<&Endpoint> {
+        None
+    }
+}
+
+impl FlowFields for DnsSummary {
+    fn ip(&self, _: End) -> Option<IpAddr> {
+        None
+    }
+
+    fn port(&self, _: End) -> Option<u16> {
+        None
+    }
+
+    owner_fields! {}
+
+    fn protocol(&self) -> Protocol {
+        Protocol::Unspecified
+    }
+
+    fn direction(&self) -> Direction {
+        Direction::Unspecified
+    }
+
+    fn interface(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl DnsFields for DnsSummary {
+    fn name(&self) -> Option<&str> {
+        present(&self.name)
+    }
+
+    fn has_rcode(&self, rcode: u16) -> bool {
+        self.rcodes.iter().any(|count| count.rcode == u32::from(rcode))
+    }
+
+    fn has_type(&self, query_type: u16) -> bool {
+        self.types.iter().any(|count| count.query_type == u32::from(query_type))
+    }
+
+    fn has_outcome(&self, outcome: DnsOutcome) -> bool {
+        match outcome {
+            DnsOutcome::Answered => self.responses > 0,
+            DnsOutcome::Timeout => self.timeouts > 0,
+            DnsOutcome::Unasked | DnsOutcome::Malformed | DnsOutcome::Unspecified => false,
+        }
+    }
+
+    fn side(&self) -> DnsSide {
+        DnsSummary::side(self)
+    }
+
+    fn latency_ns(&self) -> Option<u64> {
+        self.latency.as_ref().filter(|latency| latency.count() > 0).map(|latency| latency.max)
     }
 }
 

@@ -8,8 +8,8 @@
 //!
 //! A name matches exactly, or as a prefix with a trailing `*`; the beginning of a container's id does
 //! from 12 digits on. Compiling reports a value that cannot match anything; matching allocates nothing. [`DnsMatcher`] and [`TcpMatcher`] do the same for
-//! their signals: each of their filters has a flow filter inside. [`PodMatcher`] takes those of its
-//! fields that say who.
+//! their signals: each of their filters has a flow filter inside. [`PodMatcher`] and
+//! [`OwnerMatcher`] take those of its fields that say who.
 
 use std::net::IpAddr;
 
@@ -17,14 +17,16 @@ use self::rule::Rule;
 use crate::v1::{Direction, FlowFilter, Protocol};
 
 pub use self::dns::{DnsFields, DnsMatcher};
+pub use self::owners::OwnerMatcher;
 pub use self::pod::{PodFields, PodMatcher};
-pub use self::selector::SelectorProblem;
+pub use self::selector::{Selector, SelectorProblem};
 pub use self::tcp::{TcpFields, TcpMatcher};
 
 mod dns;
 mod glob;
 mod name;
 mod owner;
+mod owners;
 mod pod;
 mod rule;
 mod selector;
@@ -152,6 +154,9 @@ pub enum Problem {
     /// A field that pods do not have.
     #[error("pods have no such thing; it filters their traffic")]
     NotOfPods,
+    /// A field that owners do not have.
+    #[error("workloads have no such thing; it filters their traffic")]
+    NotOfWorkloads,
     /// A field that exists for what is streamed, but not for what is queried.
     #[error("{0} have no such thing; it filters streams only")]
     StreamsOnly(&'static str),

@@ -16,6 +16,8 @@ pub mod dns;
 pub mod filter;
 mod flow;
 pub mod histogram;
+#[cfg(feature = "hubble")]
+pub mod hubble;
 pub mod icmp;
 pub mod kinds;
 mod pod;
@@ -23,6 +25,7 @@ pub mod ports;
 pub mod tcp;
 pub mod units;
 mod words;
+mod workload;
 
 /// Package `orb8.v1`: messages, client and server, generated from `proto/orb8/v1`.
 #[expect(

@@ -4,7 +4,7 @@ use crate::v1::{
     Attribution, CheckState, ContainerKind, Direction, DnsOutcome, DnsSide, DnsSortBy, EndReason,
     EventKind, Health, Hook, KubernetesState, LocalEnd, LostSource, PodPhase, PodSource, Protocol,
     ResetBy, Runtime, ServiceAddressKind, SortBy, SourceState, TcpEventKind, TcpRole, TcpSortBy,
-    TcpState,
+    TcpState, WorkloadGroup, WorkloadSortBy,
 };
 
 macro_rules! words {
@@ -128,6 +128,21 @@ words! {
         Handshake => "handshake",
         Bytes => "bytes",
         Opened => "opened",
+    }
+    WorkloadGroup { Workload => "workload", Pod => "pod", Container => "container" }
+    WorkloadSortBy {
+        Bytes => "bytes",
+        Rate => "rate",
+        Packets => "packets",
+        Flows => "flows",
+        Peers => "peers",
+        Connections => "connections",
+        Retransmits => "retransmits",
+        Rtt => "rtt",
+        Queries => "queries",
+        Errors => "errors",
+        Timeouts => "timeouts",
+        Latency => "latency",
     }
     Health { Ok => "ok", Degraded => "degraded" }
     SourceState { Running => "running", Skipped => "skipped" }

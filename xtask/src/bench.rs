@@ -2,7 +2,7 @@
 //! all, an empty program and one ring event per packet.
 //!
 //! ```text
-//! Plan ─▶ Lab (namespaces, cgroups) ─▶ cost │ rate │ footprint │ latency │ signals │ identity ─▶ report
+//! Plan ─▶ Lab (namespaces, cgroups) ─▶ cost │ rate │ footprint │ latency │ signals │ identity │ metrics ─▶ report
 //!                                        programs, agent ◀─▶ workload (worker processes)
 //! ```
 //!
@@ -24,6 +24,8 @@ mod lab;
 #[cfg(feature = "bench")]
 mod latency;
 #[cfg(feature = "bench")]
+mod metrics;
+#[cfg(feature = "bench")]
 mod plan;
 #[cfg(feature = "bench")]
 mod programs;
@@ -35,6 +37,7 @@ mod reference;
 mod report;
 #[cfg(feature = "bench")]
 mod signals;
+pub(crate) mod soak;
 #[cfg(feature = "bench")]
 mod stats;
 #[cfg(feature = "bench")]
@@ -81,10 +84,18 @@ pub(crate) enum Part {
     Signals,
     /// What it costs to know who is at the ends
     Identity,
+    /// What a scrape costs with many pods
+    Metrics,
 }
 
 #[cfg(not(feature = "bench"))]
 pub(crate) fn run(_: &Args) -> Result<()> {
+    run_optimised()
+}
+
+/// Builds this program again, with the agent's crates, and goes on there.
+#[cfg(not(feature = "bench"))]
+fn run_optimised() -> Result<()> {
     use std::{env, os::unix::process::CommandExt, process::Command};
 
     use crate::workspace;

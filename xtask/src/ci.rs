@@ -1,6 +1,8 @@
 //! What a change must pass: one table of steps, in the order in which they run.
 
 mod readme;
+#[cfg(test)]
+mod workflows;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -33,7 +35,7 @@ enum Unavailability {
 use Unavailability::{Fails, FailsUnless, FailsWithRustSrc, SkipsWithout};
 
 /// What the README tells people to run is checked against this table.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     step("fmt", &["cargo", "fmt", "--all", "--check"], "", Fails),
     step("readme", &["cargo", "xtask", "ci", "--readme"], "", Fails),
     step(
@@ -53,6 +55,7 @@ const STEPS: [Step; 12] = [
         Fails,
     ),
     step("codegen", &["cargo", "xtask", "codegen", "--check"], "", Fails),
+    step("dashboards", &["cargo", "xtask", "dashboards", "--check"], "", Fails),
     step("probes-lint", &["cargo", "xtask", "probes", "--lint"], "", REQUIRE_BPF),
     step("probes", &["cargo", "xtask", "probes", "--check"], "", REQUIRE_BPF),
     step("fuzz-fmt", &["cargo", "fmt", "--check"], "fuzz", Fails),

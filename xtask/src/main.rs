@@ -5,7 +5,9 @@
 mod bench;
 mod ci;
 mod codegen;
+mod dashboards;
 mod fuzz;
+mod package;
 mod probes;
 mod vm_test;
 mod workspace;
@@ -40,10 +42,16 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Regenerates the Grafana dashboards, and the rules for Prometheus's operator
+    Dashboards(dashboards::Args),
     /// Runs the fuzz targets for a bounded time
     Fuzz(fuzz::Args),
+    /// Makes Debian and RPM packages and a tarball of programs that are built
+    Package(package::Args),
     /// Rebuilds the eBPF objects that the agent embeds
     Probes(probes::Args),
+    /// Runs the agent for minutes, while pods come and go: it must not grow
+    Soak(bench::soak::Args),
     /// Runs the kernel tests on stock kernels in VMs
     VmTest(vm_test::Args),
 }
@@ -68,8 +76,11 @@ fn run(command: Command) -> Result<()> {
         Command::BenchWorker(args) => bench::worker::run(args),
         Command::Ci(args) => ci::run(&args),
         Command::Codegen { check } => codegen::run(check),
+        Command::Dashboards(args) => dashboards::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Package(args) => package::run(&args),
         Command::Probes(args) => probes::run(args),
+        Command::Soak(args) => bench::soak::run(&args),
         Command::VmTest(args) => vm_test::run(&args),
     }
 }

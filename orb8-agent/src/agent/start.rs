@@ -69,6 +69,7 @@ impl<'a> Start<'a> {
             tasks: JoinSet::new(),
             names: HashMap::new(),
             drains: Vec::new(),
+            export: None,
         };
         Self { config, preflight, pipeline, addresses, attacher: None, names: None, agent }
     }

@@ -15,12 +15,14 @@ mod party;
 mod pod;
 mod status;
 mod tcp;
+mod workload;
 
 pub(super) use dns::{dns_summary, dns_totals};
 pub(super) use flow::kind;
 use party::{endpoint, workload};
 pub(super) use status::{accounting, attachment, check, cost, kubernetes, ring, source};
 pub(super) use tcp::tcp_totals;
+pub(super) use workload::workload_summary;
 
 /// Length of the prefix of an IPv4 address in IPv6.
 const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use orb8_proto::v1;
 use orb8_proto::v1::orbit_agent_service_server::OrbitAgentService;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -12,8 +13,12 @@ use super::convert::{self, Converter};
 use super::requests;
 use super::stream::{DnsSelection, EventStream, FlowSelection, Selection, Span, TcpSelection};
 use crate::cost::OwnCost;
-use crate::pipeline::{Accounting, Pipeline, PipelineTotals, SharedPipeline, Subscription, lock};
+use crate::otlp::OtlpStatus;
+use crate::pipeline::{
+    Accounting, PastPage, Pipeline, PipelineTotals, SharedPipeline, Subscription, lock, query_past,
+};
 use crate::status::{Check, CheckState, EngineStatus, SourceState, SourceStatus, StatusBoard};
+use crate::store::Query;
 
 /// Whoever waits for the pipeline gets it in between.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -25,6 +30,8 @@ pub(super) struct Agent {
     board: StatusBoard,
     node_name: Arc<str>,
     started: Instant,
+    /// Questions to the history that may be answered at once.
+    past: Arc<Semaphore>,
     /// Ends the streams, which would never end by themselves.
     shutdown: CancellationToken,
 }
@@ -36,7 +43,14 @@ impl Agent {
         board: StatusBoard,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { pipeline, board, node_name: node_name.into(), started: Instant::now(), shutdown }
+        Self {
+            pipeline,
+            board,
+            node_name: node_name.into(),
+            started: Instant::now(),
+            past: Arc::new(Semaphore::new(1)),
+            shutdown,
+        }
     }
 
     fn converter(&self) -> Converter {
@@ -59,6 +73,23 @@ impl Agent {
         ))
     }
 
+    /// Asks the history. One question at a time: what it adds up may be as large as the history.
+    async fn query_past(
+        &self,
+        query: &Query,
+        converter: &Converter,
+    ) -> Result<Option<PastPage>, Status> {
+        let turn = Arc::clone(&self.past).acquire_owned().await;
+        let turn = turn.map_err(|_| Status::unavailable("the agent is shutting down"))?;
+        let pipeline = Arc::clone(&self.pipeline);
+        let (query, interfaces) = (query.clone(), Arc::clone(&converter.interfaces));
+        let asked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            query_past(&pipeline, &query, &interfaces)
+        });
+        asked.await.map_err(|error| Status::internal(format!("the history failed: {error}")))
+    }
+
     fn status(&self) -> v1::GetStatusResponse {
         // Exhaustive: what the engine knows, the answer tells.
         let EngineStatus {
@@ -72,14 +103,18 @@ impl Agent {
             rings,
             map_bytes,
             bpf_run,
+            programs: _,
             dns,
             tcp,
             kubernetes,
+            otlp,
+            admin: _,
         } = self.board.read();
         let (totals, unknown) = {
             let pipeline = lock(&self.pipeline);
             (pipeline.totals(), unknown(&pipeline))
         };
+        let otlp = otlp.as_ref().map(OtlpStatus::check);
         let PipelineTotals { events, flows, workloads, pods, subscribers, .. } = totals;
         let accounting = Accounting::new(&kernel_counters, &totals);
         let dropped = accounting.lost_moments + dns.lost + tcp.lost;
@@ -94,7 +129,7 @@ impl Agent {
             accounting: Some(convert::accounting(&accounting)),
             sources: sources.iter().map(convert::source).collect(),
             attachment: attachment.as_ref().map(convert::attachment),
-            checks: checks.iter().chain(&unknown).map(convert::check).collect(),
+            checks: checks.iter().chain(&unknown).chain(&otlp).map(convert::check).collect(),
             cost: Some(convert::cost(OwnCost::read(), map_bytes.total(), bpf_run.total())),
             kernel,
             rings: rings.iter().map(convert::ring).collect(),
@@ -118,15 +153,24 @@ impl OrbitAgentService for Agent {
     ) -> Result<Response<v1::QueryFlowsResponse>, Status> {
         let query = requests::flows(&request.into_inner())?;
         let converter = self.converter();
+        let has_window = query.start.is_some() || query.end.is_some();
+        let past = if has_window { self.query_past(&query, &converter).await? } else { None };
         let (page, totals) = {
             let mut pipeline = lock(&self.pipeline);
-            (pipeline.query(&query, &converter.interfaces), pipeline.totals())
+            let page = past.is_none().then(|| pipeline.query(&query, &converter.interfaces));
+            (page, pipeline.totals())
         };
+        let window = past.as_ref().map(|past| past.window);
+        let reaches_back_to = past.as_ref().map(|past| past.reaches_back_to);
+        let page = past.map(|past| past.page).or(page).unwrap_or_default();
         let accounting = Accounting::new(&self.board.read().kernel_counters, &totals);
         Ok(Response::new(v1::QueryFlowsResponse {
             flows: page.rows.iter().map(|row| converter.flow(row)).collect(),
             total_matched: page.total,
             accounting: Some(convert::accounting(&accounting)),
+            window_start_ns: window.map(|window| window.start.0),
+            window_end_ns: window.map(|window| window.end.0),
+            history_start_ns: reaches_back_to.map(|time| time.0),
         }))
     }
 
@@ -201,6 +245,24 @@ impl OrbitAgentService for Agent {
         Ok(Response::new(v1::QueryPodsResponse {
             pods: page.rows.iter().map(|row| converter.pod(row)).collect(),
             total_matched: page.total,
+            node_name: self.node_name.to_string(),
+        }))
+    }
+
+    async fn query_workloads(
+        &self,
+        request: Request<v1::QueryWorkloadsRequest>,
+    ) -> Result<Response<v1::QueryWorkloadsResponse>, Status> {
+        let query = requests::workloads(&request.into_inner())?;
+        let mut survey = lock(&self.pipeline).survey_workloads(query);
+        while !lock(&self.pipeline).describe_workloads(&mut survey) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let page = survey.page();
+        Ok(Response::new(v1::QueryWorkloadsResponse {
+            workloads: page.rows.iter().map(convert::workload_summary).collect(),
+            total_matched: page.total,
+            totals: Some(convert::workload_summary(&page.totals)),
             node_name: self.node_name.to_string(),
         }))
     }

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tonic::transport::Server;
 use tracing::warn;
 
-use super::{ApiConfig, tls};
+use super::{ApiConfig, TlsFiles, tls};
 use crate::error::AgentError;
 
 /// Everyone may look the socket's directory up; connecting is the socket's own permission.
@@ -43,11 +43,11 @@ pub(super) struct Listeners {
 impl Listeners {
     /// Binds all or none.
     pub(super) async fn bind(config: &ApiConfig) -> Result<Self, AgentError> {
-        let ApiConfig { listen, admin, socket, tls } = config;
+        // Hubble's clients have a server of their own.
+        let ApiConfig { listen, hubble: _, admin, socket, tls } = config;
         let mut listeners = Self::default();
         if let Some(address) = listen {
-            let server = tls.as_ref().map_or_else(|| Ok(Server::builder()), tls::server)?;
-            let listener = tcp(*address, "listen").await?;
+            let (server, listener) = grpc(*address, "listen", tls.as_ref()).await?;
             listeners.bound.listen = local_address(&listener)?;
             listeners.grpc = Some((server, listener));
         }
@@ -64,7 +64,17 @@ impl Listeners {
     }
 }
 
-fn local_address(listener: &TcpListener) -> Result<Option<SocketAddr>, AgentError> {
+/// Listens for gRPC, by TLS where there are files for it. `setting` is what an error tells to change.
+pub(crate) async fn grpc(
+    address: SocketAddr,
+    setting: &'static str,
+    tls: Option<&TlsFiles>,
+) -> Result<(Server, TcpListener), AgentError> {
+    let server = tls.map_or_else(|| Ok(Server::builder()), tls::server)?;
+    Ok((server, tcp(address, setting).await?))
+}
+
+pub(crate) fn local_address(listener: &TcpListener) -> Result<Option<SocketAddr>, AgentError> {
     listener.local_addr().map(Some).map_err(AgentError::io("ask for the address listened on"))
 }
 

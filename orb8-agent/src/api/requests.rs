@@ -1,12 +1,12 @@
 //! What clients ask for → what the agent looks for. What cannot be understood is refused, and named.
 
-use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, PodMatcher, TcpMatcher};
+use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, OwnerMatcher, PodMatcher, TcpMatcher};
 use orb8_proto::v1;
 use tonic::Status;
 
 use super::stream::{DnsSelection, FlowSelection, Span, TcpSelection};
 use crate::event::UnixNanos;
-use crate::pipeline::PodQuery;
+use crate::pipeline::{PodQuery, WorkloadGroup, WorkloadQuery, WorkloadSort};
 use crate::store::dns::{DnsQuery, DnsSort};
 use crate::store::tcp::{TcpQuery, TcpSort};
 use crate::store::{Query, SortKey};
@@ -16,6 +16,9 @@ const DEFAULT_LIMIT: usize = 100;
 
 /// Rows returned at most: more than people read, and some 50 MiB of flows.
 const MAX_LIMIT: usize = 100_000;
+
+/// Peers returned of each workload at most.
+const MAX_PEERS: usize = 1_000;
 
 pub(super) fn flows(request: &v1::QueryFlowsRequest) -> Result<Query, Status> {
     let sort = match read("sort_by", request.sort_by)? {
@@ -102,6 +105,45 @@ pub(super) fn pods(request: &v1::QueryPodsRequest) -> Result<PodQuery, Status> {
         local: request.local,
         limit: limit(request.limit),
     })
+}
+
+pub(super) fn workloads(request: &v1::QueryWorkloadsRequest) -> Result<WorkloadQuery, Status> {
+    let mut keys = request.keys.clone();
+    keys.sort_unstable();
+    Ok(WorkloadQuery {
+        matcher: OwnerMatcher::new(&request.include, &request.exclude).map_err(refuse)?,
+        include_self_traffic: request.include_self_traffic,
+        group: match read("group_by", request.group_by)? {
+            v1::WorkloadGroup::Unspecified | v1::WorkloadGroup::Workload => {
+                WorkloadGroup::Controller
+            }
+            v1::WorkloadGroup::Pod => WorkloadGroup::Pod,
+            v1::WorkloadGroup::Container => WorkloadGroup::Container,
+        },
+        keys,
+        sort: workload_sort(read("sort_by", request.sort_by)?),
+        ascending: request.ascending,
+        limit: limit(request.limit),
+        peers: (request.peers as usize).min(MAX_PEERS),
+    })
+}
+
+const fn workload_sort(by: v1::WorkloadSortBy) -> WorkloadSort {
+    use v1::WorkloadSortBy as By;
+    match by {
+        By::Unspecified | By::Bytes => WorkloadSort::Bytes,
+        By::Rate => WorkloadSort::Rate,
+        By::Packets => WorkloadSort::Packets,
+        By::Flows => WorkloadSort::Flows,
+        By::Peers => WorkloadSort::Peers,
+        By::Connections => WorkloadSort::Connections,
+        By::Retransmits => WorkloadSort::Retransmits,
+        By::Rtt => WorkloadSort::Rtt,
+        By::Queries => WorkloadSort::Queries,
+        By::Errors => WorkloadSort::Errors,
+        By::Timeouts => WorkloadSort::Timeouts,
+        By::Latency => WorkloadSort::Latency,
+    }
 }
 
 fn limit(asked: u32) -> usize {

@@ -15,9 +15,11 @@ use crate::status::SourceStatus;
 
 mod dns;
 mod flow;
+mod history;
 mod listen;
 mod status;
 mod tcp;
+mod workload;
 
 type Client = OrbitAgentServiceClient<Channel>;
 

@@ -1,5 +1,6 @@
 //! Raw settings → [`Config`].
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 use super::raw::Layers;
 use super::settings::{self, DefaultValue, Setting};
 use super::values::{
-    absolute_path, address, boolean, duration, globs, number, path, ports, ring_size, unless_off,
+    absolute_path, address, boolean, duration, globs, number, path, ports, ring_size, size,
+    unless_off,
 };
 use super::{
     AttachStrategy, Config, ConfigErrors, InterfaceSelector, KubernetesConfig, LogConfig,
@@ -18,12 +20,17 @@ use super::{
 };
 use crate::api::{ApiConfig, TlsFiles};
 use crate::event::Signal;
+use crate::history::HistoryConfig;
+use crate::metrics::traffic::{LabelChoice, TrafficConfig};
 use crate::pipeline::HubConfig;
 use crate::sources::dns::DnsConfig;
 use crate::store::StoreConfig;
 
 /// Bounds of both flow tables: fewer serve nobody, more would be gigabytes of kernel memory.
 const FLOWS: RangeInclusive<u32> = 1024..=4_194_304;
+
+/// Bounds of label sets: with fewer most would be `other`, and more are hundreds of megabytes.
+const SERIES: RangeInclusive<u32> = 100..=100_000;
 
 /// Largest ring, bytes: half a minute of moments, and still memory that a node can spare.
 pub(crate) const MAX_RING: u32 = 32 << 20;
@@ -69,7 +76,11 @@ impl Reader<'_> {
         );
         let recent = self.required(&settings::EVENT_BUFFER, number(0..=1 << 20));
         let backlog = self.required(&settings::SUBSCRIBER_BUFFER, number(1024..=1 << 24));
+        let history = self.history();
         let kubernetes = self.kubernetes();
+        let labels = self.required(&settings::METRICS_LABELS, metrics_labels);
+        let max_series = self.required(&settings::METRICS_MAX_SERIES, number(SERIES));
+        let otlp = self.otlp();
         let filter = self.required(&settings::LOG, log_filter);
         let format = self.required(&settings::LOG_FORMAT, log_format);
         let found_root = self.layers.environment.cgroup_mount.clone();
@@ -88,8 +99,11 @@ impl Reader<'_> {
             drain_interval: drain_interval?,
             dns: DnsConfig { ports: dns_ports?, timeout: dns_timeout? },
             store: StoreConfig { max_flows: max_flows?, idle_timeout: idle_timeout? },
+            history: history?,
             hub: HubConfig { recent: recent?, backlog: backlog? },
             kubernetes: kubernetes?,
+            metrics: TrafficConfig { labels: labels?, max_series: max_series? },
+            otlp: otlp?,
             log: LogConfig { filter: filter?, format: format? },
         })
     }
@@ -106,6 +120,18 @@ impl Reader<'_> {
             self.errors.push(at, "must be set: this machine has no host name");
         }
         name
+    }
+
+    fn history(&mut self) -> Option<Option<HistoryConfig>> {
+        let range = Duration::from_secs(60)..=Duration::from_secs(86_400);
+        let keep = self.required(&settings::HISTORY, |text| {
+            let wrong = |problem| format!("{problem}, or off");
+            unless_off(text, |text| duration(range, "from 1m to 24h")(text).map_err(wrong))
+        });
+        let bytes =
+            self.required(&settings::HISTORY_SIZE, size(1 << 20..=4 << 30, "from 1MiB to 4GiB"));
+        let (keep, bytes) = (keep?, bytes?);
+        Some(keep.map(|keep| HistoryConfig { keep, bytes }))
     }
 
     fn kubernetes(&mut self) -> Option<KubernetesConfig> {
@@ -139,22 +165,30 @@ impl Reader<'_> {
         let insecure = self.required(&settings::INSECURE_LISTEN, boolean);
         let admin = self.required(&settings::ADMIN_LISTEN, off_or_address);
         let socket = self.required(&settings::SOCKET, |text| unless_off(text, absolute_path));
+        let hubble = self.required(&settings::HUBBLE_LISTEN, off_or_address);
         let tls = self.tls();
-        let (listen, insecure, tls) = (listen?, insecure?, tls?);
-        match listen {
-            Some(address) if !address.ip().is_loopback() && tls.is_none() && !insecure => {
-                self.errors.push(
-                    self.name_of(&settings::LISTEN),
-                    format!(
-                        "{address} is not a loopback address and there is no TLS: set --tls-cert and \
-                         --tls-key, listen on 127.0.0.1, or accept with --insecure-listen that \
-                         everyone who reaches it reads all flows"
-                    ),
-                );
-                None
+        let (listen, hubble, insecure, tls) = (listen?, hubble?, insecure?, tls?);
+        let is_guarded = tls.is_some() || insecure;
+        let mut is_exposed = false;
+        for (setting, listen) in [(settings::LISTEN, listen), (settings::HUBBLE_LISTEN, hubble)] {
+            if let Some(address) = listen.filter(|at| !at.ip().is_loopback() && !is_guarded) {
+                self.refuse_clear_text(&setting, address);
+                is_exposed = true;
             }
-            _ => Some(ApiConfig { listen, admin: admin?, socket: socket?, tls }),
         }
+        let api = ApiConfig { listen, hubble, admin: admin?, socket: socket?, tls };
+        (!is_exposed).then_some(api)
+    }
+
+    fn refuse_clear_text(&mut self, setting: &Setting, address: SocketAddr) {
+        self.errors.push(
+            self.name_of(setting),
+            format!(
+                "{address} is not a loopback address and there is no TLS: set --tls-cert and \
+                 --tls-key, listen on 127.0.0.1, or accept with --insecure-listen that \
+                 everyone who reaches it reads all flows"
+            ),
+        );
     }
 
     /// Reads what belongs together: a certificate needs its key, and clients' authorities need both.
@@ -182,7 +216,7 @@ impl Reader<'_> {
     }
 
     /// Reads a setting that has a default in the table.
-    fn required<T>(
+    pub(super) fn required<T>(
         &mut self,
         setting: &Setting,
         parse: impl FnOnce(&str) -> Result<T, String>,
@@ -195,13 +229,31 @@ impl Reader<'_> {
     }
 
     /// Reads a setting that may be unset: `None` is a bad value, `Some(None)` is none.
-    fn optional<T>(
+    pub(super) fn optional<T>(
         &mut self,
         setting: &Setting,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<Option<T>> {
         match self.layers.find(setting) {
             Some((text, origin)) => self.parse(setting, text, &origin, parse).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// Reads a setting that may be unset and that nobody may read in a message.
+    pub(super) fn secret<T>(
+        &mut self,
+        setting: &Setting,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<Option<T>> {
+        match self.layers.find(setting) {
+            Some((text, origin)) => {
+                let parsed = parse(text);
+                parsed
+                    .map_err(|problem| self.errors.push(origin.name(setting), problem))
+                    .ok()
+                    .map(Some)
+            }
             None => Some(None),
         }
     }
@@ -220,9 +272,16 @@ impl Reader<'_> {
             .ok()
     }
 
-    fn name_of(&self, setting: &Setting) -> String {
+    pub(super) fn name_of(&self, setting: &Setting) -> String {
         let origin = self.layers.find(setting).map_or(Origin::Default, |(_, origin)| origin);
         origin.name(setting)
+    }
+}
+
+fn metrics_labels(text: &str) -> Result<LabelChoice, String> {
+    match text {
+        settings::OFF => Ok(LabelChoice::none()),
+        text => LabelChoice::parse(text),
     }
 }
 

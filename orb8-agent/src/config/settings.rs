@@ -86,6 +86,10 @@ const DEFAULT_DRAIN_INTERVAL: DefaultValue = DefaultValue::Text("1s");
 const DEFAULT_DNS_PORTS: DefaultValue = DefaultValue::Text("53");
 // What resolvers themselves wait before they ask again.
 const DEFAULT_DNS_TIMEOUT: DefaultValue = DefaultValue::Text("5s");
+// Few series, and the same ones after a rollout.
+const DEFAULT_METRICS_LABELS: DefaultValue = DefaultValue::Text("namespace,workload");
+// Forty nodes' worth of pods; some 30 MiB where each of them does flows, DNS and TCP.
+const DEFAULT_METRICS_MAX_SERIES: DefaultValue = DefaultValue::Text("10000");
 // As many as one generation of the kernel's table holds; about 15 MiB when full.
 const DEFAULT_MAX_FLOWS: DefaultValue = DefaultValue::Text("65536");
 // Longer than the 15 s to 30 s of usual keep-alives and scrapes, so those stay one flow.
@@ -100,6 +104,23 @@ const DEFAULT_KUBERNETES: DefaultValue = DefaultValue::Text("auto");
 // A flow's other end is most often on another node.
 const DEFAULT_REMOTE_PODS: DefaultValue = DefaultValue::Text("true");
 const DEFAULT_LOG: DefaultValue = DefaultValue::Text("info");
+// What most collectors listen for, and one connection for everything.
+const DEFAULT_OTLP_PROTOCOL: DefaultValue = DefaultValue::Text("grpc");
+// As often as Prometheus usually scrapes.
+const DEFAULT_OTLP_INTERVAL: DefaultValue = DefaultValue::Text("15s");
+// OpenTelemetry's own default, which every backend takes.
+const DEFAULT_OTLP_HISTOGRAMS: DefaultValue = DefaultValue::Text("explicit");
+// As flow logs of clouds have it: a record a minute of what goes on, and one of each end.
+const DEFAULT_OTLP_FLOW_INTERVAL: DefaultValue = DefaultValue::Text("60s");
+// At most 16 MiB: ten minutes of a dozen records a second.
+const DEFAULT_OTLP_QUEUE_SIZE: DefaultValue = DefaultValue::Text("8192");
+// Who wants Hubble's clients says so: it is one more port on the node.
+const DEFAULT_HUBBLE_LISTEN: DefaultValue = DefaultValue::Text("off");
+// As long as it takes to be woken, and to find the shell.
+const DEFAULT_HISTORY: DefaultValue = DefaultValue::Text("15m");
+// 1,000 flows that move all the time have 15 minutes of history in 5 MiB; a node with 100 new
+// connections a second fills it in 8 minutes.
+const DEFAULT_HISTORY_SIZE: DefaultValue = DefaultValue::Text("16MiB");
 // For people; collectors ask for json.
 const DEFAULT_LOG_FORMAT: DefaultValue = DefaultValue::Text("text");
 
@@ -127,9 +148,14 @@ settings! {
         "Address and port of the gRPC API, or `off`. Without TLS only a loopback address is accepted, \
          unless `insecure-listen` is set.";
     INSECURE_LISTEN = "insecure-listen" "ORB8_INSECURE_LISTEN" "BOOL", DEFAULT_INSECURE_LISTEN, None,
-        "Lets the gRPC API listen on any address without TLS: everyone who reaches it reads all flows.";
+        "Lets the gRPC API and `hubble-listen` have any address without TLS: everyone who reaches them reads all \
+         flows.";
     ADMIN_LISTEN = "admin-listen" "ORB8_ADMIN_LISTEN" "ADDRESS", DEFAULT_ADMIN_LISTEN, None,
         "Address and port of `/metrics`, `/livez` and `/readyz`, or `off`.";
+    HUBBLE_LISTEN = "hubble-listen" "ORB8_HUBBLE_LISTEN" "ADDRESS", DEFAULT_HUBBLE_LISTEN, None,
+        "Address and port of the API that Hubble's clients speak, usually port 4244, or `off`. It has the TLS \
+         files of the gRPC API; without them only a loopback address is accepted, unless `insecure-listen` is \
+         set.";
     SOCKET = "socket" "ORB8_SOCKET" "PATH", DEFAULT_SOCKET, None,
         "Path of the gRPC API's unix socket, or `off`. Only the agent's user can connect.";
     TLS_CERT = "tls-cert" "ORB8_TLS_CERT" "PATH", DefaultValue::Unset, None,
@@ -171,6 +197,11 @@ settings! {
     SUBSCRIBER_BUFFER = "subscriber-buffer" "ORB8_SUBSCRIBER_BUFFER" "EVENTS", DEFAULT_SUBSCRIBER_BUFFER, None,
         "Events that a subscriber may fall behind before it loses some and is told how many, 1024 to \
          16777216.";
+    HISTORY = "history" "ORB8_HISTORY" "DURATION", DEFAULT_HISTORY, None,
+        "How far back it can be asked what flows moved in a part of time, 1m to 24h, or `off`.";
+    HISTORY_SIZE = "history-size" "ORB8_HISTORY_SIZE" "BYTES", DEFAULT_HISTORY_SIZE, None,
+        "Memory that the history may take, 1MiB to 4GiB; it takes none that it does not need. On a busy node \
+         it reaches back less than `history` says, and tells how far.";
     NODE_NAME = "node-name" "ORB8_NODE_NAME" "NAME", DefaultValue::Found("the host name"), Some("NODE_NAME"),
         "Name of this node in answers, and in the Kubernetes API.";
     KUBERNETES = "kubernetes" "ORB8_KUBERNETES" "ACCESS", DEFAULT_KUBERNETES, None,
@@ -184,6 +215,40 @@ settings! {
     REMOTE_PODS = "remote-pods" "ORB8_REMOTE_PODS" "BOOL", DEFAULT_REMOTE_PODS, None,
         "Whether the pods of other nodes are watched too, by address, labels and controller: without them, \
          only this node's have names.";
+    METRICS_LABELS = "metrics-labels" "ORB8_METRICS_LABELS" "LABELS", DEFAULT_METRICS_LABELS, None,
+        "Labels of traffic metrics, comma-separated: `namespace`, `workload`, `workload-kind`, `pod`, \
+         `container`, `unit`, and of the other end `peer-namespace`, `peer-workload`, `peer-pod`, \
+         `peer-service`, `peer-node`. `workload|pod` is the first of them that is known. `off`: none.";
+    METRICS_MAX_SERIES = "metrics-max-series" "ORB8_METRICS_MAX_SERIES" "SETS", DEFAULT_METRICS_MAX_SERIES, None,
+        "Label sets that traffic metrics tell apart, 100 to 100000. What has no room is counted with every \
+         label `other`, and such label sets are counted.";
+    OTLP_ENDPOINT = "otlp-endpoint" "ORB8_OTLP_ENDPOINT" "URL", DefaultValue::Unset, Some("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        "URL of an OpenTelemetry collector that metrics and logs are sent to, such as `http://collector:4317`, \
+         or `off`. Unset: nothing is sent.";
+    OTLP_PROTOCOL = "otlp-protocol" "ORB8_OTLP_PROTOCOL" "PROTOCOL", DEFAULT_OTLP_PROTOCOL, Some("OTEL_EXPORTER_OTLP_PROTOCOL"),
+        "How the collector is spoken to: `grpc` (usually port 4317) or `http/protobuf` (usually port 4318; \
+         `/v1/metrics` and `/v1/logs` are added to the URL).";
+    OTLP_HEADERS = "otlp-headers" "ORB8_OTLP_HEADERS" "HEADERS", DefaultValue::Unset, Some("OTEL_EXPORTER_OTLP_HEADERS"),
+        "Headers of each request as `name=value`, comma-separated, values percent-encoded. They are never \
+         logged; the variable keeps them out of the process list too.";
+    OTLP_CA = "otlp-ca" "ORB8_OTLP_CA" "PATH", DefaultValue::Unset, Some("OTEL_EXPORTER_OTLP_CERTIFICATE"),
+        "PEM file with the authorities that the collector's certificate must come from. Unset: this \
+         machine's. Needs an https URL.";
+    OTLP_RESOURCE = "otlp-resource" "ORB8_OTLP_RESOURCE" "ATTRIBUTES", DefaultValue::Unset, Some("OTEL_RESOURCE_ATTRIBUTES"),
+        "More attributes of everything that is sent, as `name=value`, comma-separated, values \
+         percent-encoded: `k8s.cluster.name=prod`, say.";
+    OTLP_INTERVAL = "otlp-interval" "ORB8_OTLP_INTERVAL" "DURATION", DEFAULT_OTLP_INTERVAL, None,
+        "How often metrics are sent to the collector, 1s to 1h.";
+    OTLP_HISTOGRAMS = "otlp-histograms" "ORB8_OTLP_HISTOGRAMS" "KIND", DEFAULT_OTLP_HISTOGRAMS, Some("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"),
+        "Buckets of histograms that are sent: `explicit`, or `exponential` where the backend takes them.";
+    OTLP_LOGS = "otlp-logs" "ORB8_OTLP_LOGS" "NAMES", DefaultValue::Unset, None,
+        "What is sent to the collector as logs, comma-separated: `flow`, `dns`, `tcp`, and `alerts`, which is \
+         what goes wrong with DNS and TCP and what was lost. Unset: none.";
+    OTLP_FLOW_INTERVAL = "otlp-flow-interval" "ORB8_OTLP_FLOW_INTERVAL" "DURATION", DEFAULT_OTLP_FLOW_INTERVAL, None,
+        "How often a flow that goes on has a log record, 1s to 1h. Its end has one in any case.";
+    OTLP_QUEUE_SIZE = "otlp-queue-size" "ORB8_OTLP_QUEUE_SIZE" "RECORDS", DEFAULT_OTLP_QUEUE_SIZE, None,
+        "Log records that wait for a collector that is away, 1024 to 1048576, and 2 KiB for each of them in \
+         all. The oldest make room, and are counted.";
     LOG = "log" "ORB8_LOG" "FILTER", DEFAULT_LOG, Some("RUST_LOG"),
         "What is logged: `error`, `warn`, `info`, `debug`, `trace`, or per module as in `info,orb8_agent=debug`.";
     LOG_FORMAT = "log-format" "ORB8_LOG_FORMAT" "FORMAT", DEFAULT_LOG_FORMAT, None,

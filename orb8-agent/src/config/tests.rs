@@ -77,14 +77,23 @@ fn value_for(setting: &Setting) -> &'static str {
     match setting.name {
         "signals" => "flow,tcp",
         "dns-ports" => "53,5353",
-        "listen" => "127.0.0.1:9999",
+        "listen" | "hubble-listen" => "127.0.0.1:9999",
         "insecure-listen" => "true",
         "admin-listen" | "socket" | "kubernetes" => "off",
         "remote-pods" => "false",
         "attach" => "both",
+        "metrics-max-series" => "200",
         "flow-table-size" | "max-flows" | "event-buffer" | "subscriber-buffer" => "2048",
-        "ring-buffer-size" => "2MiB",
+        "ring-buffer-size" | "history-size" => "2MiB",
+        "history" | "metrics-labels" => "off",
         "drain-interval" | "flow-idle-timeout" | "dns-timeout" => "2s",
+        "otlp-endpoint" => "http://127.0.0.1:4317",
+        "otlp-protocol" => "http/protobuf",
+        "otlp-headers" | "otlp-resource" => "a=b",
+        "otlp-histograms" => "exponential",
+        "otlp-interval" | "otlp-flow-interval" => "2s",
+        "otlp-logs" => "flow,alerts",
+        "otlp-queue-size" => "2048",
         "log" => "debug",
         "log-format" => "json",
         "interfaces" | "exclude-interfaces" => "eth*",
@@ -196,14 +205,21 @@ fn every_bad_setting_is_reported_at_once() {
 #[test]
 fn clear_text_needs_consent() {
     for address in ["0.0.0.0:9090", "[::]:9090", "10.0.0.1:9090"] {
-        let text = errors(typed(&["--listen", address]), &machine());
-        assert!(text.starts_with("--listen: ") && text.contains("--insecure-listen"), "{text}");
-        for consent in [&["--insecure-listen"][..], &["--tls-cert=/c", "--tls-key=/k"]] {
-            let config =
-                typed(&[&["--listen", address], consent].concat()).load(&machine()).unwrap();
-            assert_eq!(config.api.listen, Some(address.parse().unwrap()));
+        for flag in ["--listen", "--hubble-listen"] {
+            let text = errors(typed(&[flag, address]), &machine());
+            assert!(text.starts_with(&format!("{flag}: ")), "{text}");
+            assert!(text.contains("--insecure-listen") && !text.contains('\n'), "{text}");
+            for consent in [&["--insecure-listen"][..], &["--tls-cert=/c", "--tls-key=/k"]] {
+                let config = typed(&[&[flag, address], consent].concat()).load(&machine()).unwrap();
+                let ApiConfig { listen, hubble, .. } = config.api;
+                let set = if flag == "--listen" { listen } else { hubble };
+                assert_eq!(set, Some(address.parse().unwrap()));
+            }
         }
     }
+    let both = errors(typed(&["--listen=10.0.0.1:1", "--hubble-listen=10.0.0.1:2"]), &machine());
+    assert_eq!(both.lines().count(), 2, "each is named: {both}");
+    typed(&["--hubble-listen=127.0.0.1:4244"]).load(&machine()).unwrap();
     let text = errors(typed(&["--listen=[::]:9090", "--insecure-listen=false"]), &machine());
     assert!(text.contains("not a loopback address"), "{text}");
     typed(&["--listen=127.9.9.9:1"]).load(&machine()).unwrap();
@@ -240,4 +256,65 @@ fn a_machine_without_names_and_cgroups_says_what_is_missing() {
     assert_eq!(text, "ORB8_NODE_NAME: must be set: this machine has no host name");
     let config = typed(&["--node-name=n"]).load(&bare).unwrap();
     assert_eq!(config.cgroup_root, None);
+}
+
+#[test]
+fn telemetry_is_sent_nowhere_unless_asked_for() {
+    use crate::otlp::{Histograms, Protocol};
+
+    let otlp = |variables: &[(&str, &str)]| {
+        RawConfig::default().load(&with_variables(variables)).unwrap().otlp
+    };
+    assert_eq!(otlp(&[]).endpoint, None);
+    let standard = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%20b"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "k8s.cluster.name=prod"),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+            "base2_exponential_bucket_histogram",
+        ),
+    ];
+    let config = otlp(&standard);
+    assert_eq!(config.endpoint.unwrap(), "http://c:4318/");
+    assert_eq!(config.protocol, Protocol::Http);
+    assert_eq!(config.headers["api-key"], "a b");
+    assert_eq!(config.resource, [("k8s.cluster.name".to_owned(), "prod".to_owned())]);
+    assert_eq!(config.histograms, Histograms::Exponential);
+    let off = [&standard[..], &[("ORB8_OTLP_ENDPOINT", "off")]].concat();
+    assert_eq!(otlp(&off).endpoint, None, "ours wins");
+    let others = [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "nonsense"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "nonsense"),
+    ];
+    assert_eq!(otlp(&others), otlp(&[]), "what is not for us is no mistake");
+    let clear = [("OTEL_EXPORTER_OTLP_CERTIFICATE", "/c"), ("ORB8_OTLP_ENDPOINT", "http://c:1")];
+    assert_eq!(otlp(&clear).ca, None);
+    let for_us = [&others[..], &[("ORB8_OTLP_ENDPOINT", "http://c:1")]].concat();
+    let text = errors(RawConfig::default(), &with_variables(&for_us));
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
+#[test]
+fn what_is_wrong_with_the_export_is_told_at_once_and_without_secrets() {
+    let raw = typed(&["--otlp-endpoint=http://user:hidden@c:4317", "--otlp-headers=hidden"]);
+    let text =
+        errors(raw, &with_variables(&[("ORB8_OTLP_LOGS", "x"), ("ORB8_OTLP_PROTOCOL", "y")]));
+    assert!(!text.contains("hidden"), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    for at in ["--otlp-endpoint: ", "--otlp-headers: ", "ORB8_OTLP_LOGS: ", "ORB8_OTLP_PROTOCOL: "]
+    {
+        assert!(lines.iter().any(|line| line.starts_with(at) && line.contains("must")), "{text}");
+    }
+
+    let paths = ["--otlp-endpoint=http://c:4317/v1", "--otlp-ca=/ca.pem"];
+    let text = errors(typed(&paths), &machine());
+    assert!(text.contains("--otlp-endpoint: must have no path with gRPC"), "{text}");
+    assert!(text.contains("--otlp-ca: needs an https endpoint"), "{text}");
+    typed(&["--otlp-endpoint=http://c/v1", "--otlp-protocol=http/protobuf"])
+        .load(&machine())
+        .unwrap();
 }

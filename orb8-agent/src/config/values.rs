@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::settings::OFF;
 
 /// Suffixes of sizes, with their factors.
-const SIZE_UNITS: &[(&str, u64)] = &[("KiB", 1 << 10), ("MiB", 1 << 20)];
+const SIZE_UNITS: &[(&str, u64)] = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// Suffixes of durations, with their milliseconds. `ms` comes before `s` and `m`.
 const TIME_UNITS: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
@@ -90,6 +90,20 @@ pub(super) fn ring_size(page: u64, max: u64) -> impl Fn(&str) -> Result<u32, Str
                      such as 524288, 512KiB or 1MiB"
                 )
             })
+    }
+}
+
+/// Bytes, as a number or with a unit.
+pub(super) fn size(
+    range: RangeInclusive<u64>,
+    allowed: &str,
+) -> impl Fn(&str) -> Result<usize, String> {
+    move |text| {
+        let bytes = text.parse().ok().or_else(|| with_unit(text, SIZE_UNITS));
+        let bytes = bytes.filter(|bytes: &u64| range.contains(bytes));
+        bytes.and_then(|bytes| usize::try_from(bytes).ok()).ok_or_else(|| {
+            format!("must be a size {allowed}, in bytes or such as 512KiB or 16MiB")
+        })
     }
 }
 
@@ -190,6 +204,16 @@ mod tests {
         }
         let error = ring_size(65_536, 32 << 20)("4096").unwrap_err();
         assert!(error.contains("from 65536 (this machine's page size)"), "{error}");
+    }
+
+    #[test]
+    fn sizes_have_units_and_bounds() {
+        let parse = size(1 << 20..=4 << 30, "in range");
+        assert_eq!((parse("1MiB"), parse("1048576")), (Ok(1 << 20), Ok(1 << 20)));
+        assert_eq!(parse("4GiB"), Ok(4 << 30));
+        for bad in ["", "off", "1MB", "1023KiB", "5GiB", "-1", "99999999999999GiB"] {
+            assert!(parse(bad).unwrap_err().starts_with("must be a size in range"), "{bad}");
+        }
     }
 
     #[test]

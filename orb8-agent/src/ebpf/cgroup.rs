@@ -9,6 +9,7 @@ use super::{
     object::{Counters, Object, attach_error, map_error},
     ring::RingReader,
 };
+use crate::status::ProgramRun;
 
 const OBJECT: &str = "cgroup";
 
@@ -66,6 +67,12 @@ impl CgroupObject {
     /// [`EbpfError::Incomplete`] when it was taken before.
     pub fn take_ring(&mut self) -> Result<RingReader, EbpfError> {
         self.object.take_ring()
+    }
+
+    /// Returns run time and runs of each loaded program; all zero where the kernel keeps no statistics.
+    #[must_use]
+    pub fn run_times(&self) -> Vec<ProgramRun> {
+        self.object.run_times()
     }
 
     /// Returns how many changes the ring had no room for, since start.

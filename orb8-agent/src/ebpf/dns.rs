@@ -14,6 +14,7 @@ use super::{
     object::{Counters, Object},
     ring::RingReader,
 };
+use crate::status::ProgramRun;
 
 const OBJECT: &str = "dns";
 
@@ -99,10 +100,10 @@ impl DnsObject {
         self.object.map_bytes()
     }
 
-    /// Run time and runs of the loaded programs, where the kernel keeps statistics.
+    /// Returns run time and runs of each loaded program; all zero where the kernel keeps no statistics.
     #[must_use]
-    pub fn run_time(&self) -> (u64, u64) {
-        self.object.run_time()
+    pub fn run_times(&self) -> Vec<ProgramRun> {
+        self.object.run_times()
     }
 }
 

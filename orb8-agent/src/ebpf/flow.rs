@@ -32,6 +32,7 @@ use super::{
     },
     ticks::Ticks,
 };
+use crate::status::ProgramRun;
 pub use drained::{Drained, DrainedPart};
 
 const OBJECT: &str = "flow";
@@ -329,10 +330,10 @@ impl FlowObject {
         self.object.map_bytes()
     }
 
-    /// Run time and runs of the loaded programs, where the kernel keeps statistics.
+    /// Returns run time and runs of each loaded program; all zero where the kernel keeps no statistics.
     #[must_use]
-    pub fn run_time(&self) -> (u64, u64) {
-        self.object.run_time()
+    pub fn run_times(&self) -> Vec<ProgramRun> {
+        self.object.run_times()
     }
 }
 

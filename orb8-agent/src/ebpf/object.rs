@@ -8,10 +8,12 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData, PerCpuArray},
+    programs::Program,
 };
 
 use super::EbpfError;
 use super::ring::RingReader;
+use crate::status::{BpfRun, ProgramRun};
 
 /// One object, loaded. Dropping it unloads everything.
 pub(super) struct Object {
@@ -78,15 +80,14 @@ impl Object {
         self.map_bytes
     }
 
-    /// Run time, nanoseconds, and runs of the loaded programs, where the kernel keeps statistics.
-    pub(super) fn run_time(&self) -> (u64, u64) {
-        self.ebpf.programs().filter_map(|(_, program)| program.info().ok()).fold(
-            (0, 0),
-            |(ns, runs), info| {
-                let run_ns = info.run_time().as_nanos();
-                (ns + u64::try_from(run_ns).unwrap_or(u64::MAX), runs + info.run_count())
-            },
-        )
+    /// Run time and runs of each loaded program; all zero where the kernel keeps no statistics.
+    pub(super) fn run_times(&self) -> Vec<ProgramRun> {
+        let run = |(name, program): (&str, &Program)| {
+            let info = program.info().ok()?;
+            let run_ns = u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
+            Some(ProgramRun { name: name.into(), run: BpfRun { run_ns, runs: info.run_count() } })
+        };
+        self.ebpf.programs().filter_map(run).collect()
     }
 
     /// Turns what the kernel says into an error of this object.

@@ -27,6 +27,7 @@ use super::{
     ring::RingReader,
     sys::{link_iterator, link_map_iterator, start_iterator},
 };
+use crate::status::ProgramRun;
 use offsets::offsets;
 pub use reasons::{Reasons, TcpReasons};
 use reasons::{ignored, reasons};
@@ -342,10 +343,10 @@ impl TcpObject {
         self.object.map_bytes()
     }
 
-    /// Run time and runs of the loaded programs, where the kernel keeps statistics.
+    /// Returns run time and runs of each loaded program; all zero where the kernel keeps no statistics.
     #[must_use]
-    pub fn run_time(&self) -> (u64, u64) {
-        self.object.run_time()
+    pub fn run_times(&self) -> Vec<ProgramRun> {
+        self.object.run_times()
     }
 }
 

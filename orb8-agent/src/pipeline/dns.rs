@@ -14,6 +14,7 @@ use super::unnamed::{Held, Owned};
 use crate::enrich::{Role, Seen};
 use crate::event::{DnsAnswer, DnsData, DnsExchange, DnsOutcome, DnsSide, SocketEnd, UnixNanos};
 use crate::identity::{Ends, Party, Workload};
+use crate::metrics::traffic::Moment;
 use crate::store::dns::{DnsPage, DnsQuery};
 use crate::store::{InterfaceNames, ip_of, owner_fields, protocol_of};
 
@@ -101,8 +102,17 @@ impl Pipeline {
         self.names.expire(time);
         self.names.learn(time, &exchange);
         self.dns.apply(time, &exchange, subject.as_ref(), now);
-        if self.hubs.dns.is_wanted() {
-            let ends = self.dns_ends(time, &exchange, subject, now);
+        let is_wanted = self.hubs.dns.is_wanted();
+        let ends = match is_wanted || subject.is_none() || self.traffic.has_peer() {
+            true => self.dns_ends(time, &exchange, subject, now),
+            false => {
+                let mut ends = Ends::default();
+                *ends.get_mut(local_end(exchange.side)) = subject.into();
+                ends
+            }
+        };
+        self.traffic.count_dns(&exchange, &ends, &self.enrich, Moment { time, now });
+        if is_wanted {
             let Self { unnamed, hubs, enrich, .. } = self;
             let held =
                 Held { cgroup_id: exchange.cgroup_id, time, event: DnsEvent { exchange, ends } };

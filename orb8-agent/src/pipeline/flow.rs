@@ -13,6 +13,7 @@ use super::unnamed::{Held, Owned};
 use crate::enrich::{Enricher, Role, Seen};
 use crate::event::{FlowSample, SampleKind, SocketEnd, UnixNanos};
 use crate::identity::{Ends, Party, Workload};
+use crate::metrics::traffic::Moment;
 use crate::store::{
     Added, Change, EndReason, Ended, Flow, FlowRow, InterfaceNames, Owner, Page, Query,
 };
@@ -106,10 +107,14 @@ impl Pipeline {
     }
 
     pub(super) fn tell_ended(&mut self) {
-        let Self { store, connections, hubs, unnamed, enrich, clock, .. } = self;
+        let Self { store, connections, hubs, unnamed, enrich, clock, traffic, .. } = self;
         let is_wanted = hubs.flow.is_wanted();
         let (mut now, told) = (None, Instant::now());
-        for Ended { mut row, reason, added } in store.take_ended().filter(|_| is_wanted) {
+        for Ended { mut row, reason, added } in store.take_ended() {
+            traffic.end_flow(&mut row.flow);
+            if !is_wanted {
+                continue;
+            }
             let time = match reason {
                 EndReason::Fin | EndReason::Rst => row.flow.last,
                 // What did not happen has no time of its own.
@@ -141,6 +146,11 @@ impl Pipeline {
         } else {
             flow
         };
+        if let Some(history) = &mut self.history {
+            history.add(flow, sample);
+        }
+        let counted = (sample.packets, sample.bytes);
+        self.traffic.count_flow(flow, counted, &self.enrich, Moment { time: sample.first, now });
         let step = match (change, sample.kind) {
             (Change::New, _) => Some(FlowStep::New),
             (Change::Updated, _) => Some(FlowStep::Update),
@@ -148,8 +158,10 @@ impl Pipeline {
             (Change::Unchanged, SampleKind::Rst) => Some(FlowStep::Closing(EndReason::Rst)),
             (Change::Unchanged, SampleKind::Counted | SampleKind::New) => None,
         };
-        if let Some(step) = step.filter(|_| self.hubs.flow.is_wanted()) {
-            let flow = flow.clone();
+        let told = step.filter(|_| self.hubs.flow.is_wanted()).map(|step| (step, flow.clone()));
+        // A flow whose key goes to a new connection ends before that begins.
+        self.tell_ended();
+        if let Some((step, flow)) = told {
             let tcp = self.connections.health_of(&flow);
             let row = FlowRow { tcp, ..self.store.row(flow) };
             let (packets, bytes) = (sample.packets, sample.bytes);
@@ -158,7 +170,6 @@ impl Pipeline {
             let held = Held { cgroup_id: sample.cgroup_id, time, event };
             unnamed.flow.send(held, &mut hubs.flow, enrich, now);
         }
-        self.tell_ended();
     }
 
     /// Looks for who is at a flow's ends.

@@ -9,6 +9,7 @@
 //! sequence numbers of the next one tell it exactly how many events those were.
 
 use std::collections::VecDeque;
+use std::ops::Add;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -78,6 +79,29 @@ pub enum Lost {
         /// Events.
         events: u64,
     },
+}
+
+/// How many events there are for those who come later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Those that are kept.
+    pub events: u64,
+    /// How many are kept at most; a last batch may exceed it.
+    pub capacity: u64,
+    /// Those that were sent since start.
+    pub sent: u64,
+}
+
+impl Add for Kept {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            capacity: self.capacity + other.capacity,
+            sent: self.sent + other.sent,
+        }
+    }
 }
 
 /// Consecutive events.
@@ -221,6 +245,14 @@ impl<T: Weight> Hub<T> {
             recent: log.kept(self.keep).cloned().collect(),
             reader: Reader { id, shared: Arc::clone(&self.shared) },
         }
+    }
+
+    /// Returns how many events it keeps and has sent.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        let log = self.shared.log();
+        let events = log.kept(self.keep).map(|batch| batch.items.len() as u64).sum();
+        Kept { events, capacity: self.keep as u64, sent: log.next }
     }
 
     /// Returns how many subscribers there are.

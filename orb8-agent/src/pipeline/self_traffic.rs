@@ -46,17 +46,29 @@ impl LocalAddresses {
 pub(super) struct SelfTraffic {
     addresses: LocalAddresses,
     ports: Vec<u16>,
+    collector_port: Option<u16>,
     cgroup_id: Option<u64>,
 }
 
 impl SelfTraffic {
     pub(super) fn new(addresses: LocalAddresses, cgroup_id: Option<u64>) -> Self {
-        Self { addresses, ports: Vec::new(), cgroup_id }
+        Self { addresses, ports: Vec::new(), collector_port: None, cgroup_id }
     }
 
     /// Tells which ports the agent listens on.
     pub(super) fn set_ports(&mut self, ports: Vec<u16>) {
         self.ports = ports;
+    }
+
+    /// Tells of one more.
+    pub(super) fn add_port(&mut self, port: u16) {
+        self.ports.push(port);
+    }
+
+    /// Tells which port the collector has that the agent exports to. What it exports must not be told
+    /// there as more traffic.
+    pub(super) fn set_collector_port(&mut self, port: u16) {
+        self.collector_port = Some(port);
     }
 
     /// Whether one end of the flow is a listener of the agent's.
@@ -93,10 +105,13 @@ impl SelfTraffic {
         cgroup_id: u64,
         subject: Option<&Workload>,
     ) -> bool {
+        let is_own = self.cgroup_id.is_some_and(|own| own == cgroup_id);
+        if is_own && self.is_export(ends, local) {
+            return true;
+        }
         if self.ports.is_empty() {
             return false;
         }
-        let is_own = self.cgroup_id.is_some_and(|own| own == cgroup_id);
         let in_container = subject.is_some_and(|owner| owner.container_id.is_some());
         End::BOTH.into_iter().zip(ends).any(|(end, SocketEnd { addr, port })| {
             let address = ip_of(addr);
@@ -108,6 +123,16 @@ impl SelfTraffic {
                 _ => is_own || !(address.is_loopback() && in_container),
             }
         })
+    }
+
+    /// Whether the other end of a connection of the agent's own has the collector's port.
+    fn is_export(&self, [source, destination]: [SocketEnd; 2], local: Option<End>) -> bool {
+        let remote = match local {
+            Some(End::Source) => Some(destination),
+            Some(End::Destination) => Some(source),
+            None => None,
+        };
+        remote.is_some_and(|remote| self.collector_port == Some(remote.port))
     }
 }
 

@@ -14,6 +14,7 @@ use super::unnamed::{Held, Owned};
 use crate::enrich::{Role, Seen};
 use crate::event::{SocketEnd, TcpKind, TcpRole, TcpSample, UnixNanos};
 use crate::identity::{Ends, Party, Workload};
+use crate::metrics::traffic::Moment;
 use crate::store::tcp::{Connection, ConnectionOwner, TcpHealth, TcpPage, TcpQuery, TcpTotals};
 use crate::store::{InterfaceNames, Label, ip_of, owner_fields, state_of};
 
@@ -81,9 +82,11 @@ impl Pipeline {
         // Not at the end of a cycle only: flows may be off.
         self.connections.expire(now);
         let mut is_reversed = None;
+        let mut is_own = false;
         let mut known = None;
         if let Some(found) = self.connections.find(&sample) {
             is_reversed = Some(found.is_reversed);
+            is_own = found.connection.self_traffic;
             if sample.cgroup_id == 0 {
                 sample.cgroup_id = found.connection.cgroup_id;
             }
@@ -107,6 +110,11 @@ impl Pipeline {
         let looked = self.enrich.epoch();
         let owner = ConnectionOwner { subject: own, peer, looked, label, self_traffic };
         let known = self.connections.apply(time, &sample, owner, now);
+        if !self_traffic && !is_own {
+            let added = self.connections.added();
+            let at = Moment { time, now };
+            self.traffic.count_tcp(&sample, added, (&ends, local), &self.enrich, at);
+        }
         if sample.kind == TcpKind::Progress || !self.hubs.tcp.is_wanted() {
             return;
         }

@@ -17,6 +17,7 @@ mod ends;
 mod health;
 mod hub;
 mod self_traffic;
+mod traffic;
 
 const TCP: u8 = 6;
 const OWN_CGROUP: u64 = 77;

@@ -113,7 +113,11 @@ impl CgroupSource {
             drops: lost,
             utilization: (fullest as f64 / f64::from(CGROUP_RING)).min(1.0),
         };
-        self.board.update(|status| status.set_ring(ring));
+        let programs = self.object.run_times();
+        self.board.update(|status| {
+            status.set_ring(ring);
+            status.set_programs(programs);
+        });
         Ok(())
     }
 }

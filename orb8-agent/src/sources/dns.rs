@@ -207,7 +207,7 @@ impl DnsSource {
     fn read_counters(&mut self) -> Result<(), EbpfError> {
         let object = lock(&self.object);
         let now = object.counters()?;
-        let (run_ns, runs) = object.run_time();
+        let programs = object.run_times();
         drop(object);
         let of = |counter: Counter| now[counter as usize];
         let lost = of(Counter::Lost) - self.counters[Counter::Lost as usize];
@@ -226,7 +226,8 @@ impl DnsSource {
         self.board.update(|status| {
             status.dns = counters;
             status.set_ring(ring);
-            status.bpf_run.set(Signal::Dns, BpfRun { run_ns, runs });
+            status.bpf_run.set(Signal::Dns, BpfRun::sum(&programs));
+            status.set_programs(programs);
         });
         Ok(())
     }

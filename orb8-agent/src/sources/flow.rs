@@ -28,7 +28,7 @@ use crate::{
 pub use convert::Converter;
 
 /// The ring's name in metrics, which the project's dashboards have always used.
-const PROBE: &str = "network";
+pub(crate) const PROBE: &str = "network";
 
 /// Time between two reads of the ring. The programs wake the reader only when it has read
 /// everything, so this bounds wake-ups at 250 a second, and adds at most this much to a moment's
@@ -193,6 +193,9 @@ impl FlowSource {
     }
 
     fn take_in(&mut self) {
+        // Counts come after the moments of the same packets: a connection that opened and closed while
+        // the tables were drained would else be taken for two.
+        self.read_ring();
         let drained = std::mem::take(&mut self.drained);
         let ticks = lock(&self.object).ticks();
         self.converter.begin_cycle();
@@ -214,7 +217,7 @@ impl FlowSource {
     fn read_counters(&mut self) -> Result<(), EbpfError> {
         let object = lock(&self.object);
         let now = object.counters()?;
-        let run = self.cycle.is_multiple_of(RUN_TIME_CYCLES).then(|| object.run_time());
+        let run = self.cycle.is_multiple_of(RUN_TIME_CYCLES).then(|| object.run_times());
         drop(object);
         self.cycle = self.cycle.wrapping_add(1);
         let added = |counter: Counter| now[counter as usize] - self.counters[counter as usize];
@@ -234,8 +237,9 @@ impl FlowSource {
         self.board.update(|status| {
             status.kernel_counters = kernel_counters(&now, self.converter.undecodable());
             status.set_ring(ring);
-            if let Some((run_ns, runs)) = run {
-                status.bpf_run.set(Signal::Flow, BpfRun { run_ns, runs });
+            if let Some(programs) = run {
+                status.bpf_run.set(Signal::Flow, BpfRun::sum(&programs));
+                status.set_programs(programs);
             }
         });
         Ok(())

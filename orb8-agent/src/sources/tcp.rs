@@ -235,7 +235,7 @@ impl TcpSource {
     fn read_counters(&mut self) -> Result<(), EbpfError> {
         let object = lock(&self.object);
         let (now, drops) = (object.counters()?, object.drops()?);
-        let (run_ns, runs) = object.run_time();
+        let programs = object.run_times();
         drop(object);
         let of = |counter: Counter| now[counter as usize];
         let lost = of(Counter::Lost) - self.counters[Counter::Lost as usize];
@@ -257,7 +257,8 @@ impl TcpSource {
         self.board.update(|status| {
             status.tcp = counters;
             status.set_ring(ring);
-            status.bpf_run.set(Signal::Tcp, BpfRun { run_ns, runs });
+            status.bpf_run.set(Signal::Tcp, BpfRun::sum(&programs));
+            status.set_programs(programs);
         });
         Ok(())
     }

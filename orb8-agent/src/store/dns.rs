@@ -183,6 +183,11 @@ impl DnsStore {
         }
     }
 
+    /// Returns every summary.
+    pub fn rows(&self) -> impl Iterator<Item = &DnsSummary> {
+        self.rows.values()
+    }
+
     /// Returns everything since start.
     #[must_use]
     pub fn totals(&self) -> DnsTotals {

@@ -8,6 +8,7 @@ use orb8_proto::filter::End;
 use super::{Label, Owner};
 use crate::event::{FlowSample, SampleKind, SocketEnd, UnixNanos};
 use crate::identity::{Ends, Party, Workload};
+use crate::metrics::traffic::CountedIn;
 
 /// IP protocol numbers.
 const ICMP: u8 = 1;
@@ -50,6 +51,10 @@ pub struct Flow {
     pub label: Option<Arc<Label>>,
     /// Why it has ended, `None` while it has not.
     pub end: Option<EndReason>,
+    /// Number of its description in the history, or [`Flow::NOT_DESCRIBED`].
+    pub(crate) described: u32,
+    /// The label set in which it counts as active, `None` where it does not.
+    pub(crate) counted_in: Option<CountedIn>,
     /// The drain cycle that the two counters below are of.
     pub(super) cycle: u32,
     pub(super) cycle_packets: u64,
@@ -147,17 +152,55 @@ pub enum EndReason {
     Evicted,
 }
 
+/// What a flow moved in a part of its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Wire packets.
+    pub packets: u64,
+    /// IP bytes.
+    pub bytes: u64,
+    /// Last packet.
+    pub last: UnixNanos,
+    /// TCP flags ORed.
+    pub tcp_flags: u8,
+}
+
+impl Moved {
+    /// Adds another part.
+    pub fn add(&mut self, other: Self) {
+        let Self { packets, bytes, last, tcp_flags } = other;
+        self.packets = self.packets.saturating_add(packets);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.last = self.last.max(last);
+        self.tcp_flags |= tcp_flags;
+    }
+}
+
 impl Flow {
+    /// The history has not heard of it.
+    pub(crate) const NOT_DESCRIBED: u32 = u32::MAX;
+
+    /// Makes one that has moved no more than this.
+    #[must_use]
+    pub fn of_window(key: FlowKey, first: UnixNanos, moved: Moved) -> Self {
+        let Moved { packets, bytes, last, tcp_flags } = moved;
+        Self { packets, bytes, tcp_flags, ..Self::of_key(key, first, last.max(first)) }
+    }
+
     pub(super) fn new(sample: &FlowSample) -> Self {
+        Self::of_key(sample.key, sample.first, sample.last)
+    }
+
+    fn of_key(key: FlowKey, first: UnixNanos, last: UnixNanos) -> Self {
         Self {
-            key: sample.key,
+            key,
             ends: Ends::default(),
             looked: Looked::default(),
             asking: None,
             packets: 0,
             bytes: 0,
-            first: sample.first,
-            last: sample.last,
+            first,
+            last,
             cgroup_id: 0,
             cookie: 0,
             ifindex: 0,
@@ -165,6 +208,8 @@ impl Flow {
             self_traffic: false,
             label: None,
             end: None,
+            described: Self::NOT_DESCRIBED,
+            counted_in: None,
             cycle: 0,
             cycle_packets: 0,
             cycle_bytes: 0,
@@ -186,7 +231,8 @@ impl Flow {
             last,
             tcp_flags,
         } = sample;
-        if self.cycle != cycle {
+        // The first packet after a drain is told as a moment, without counts: the last interval's stay.
+        if self.cycle != cycle && *packets > 0 {
             (self.cycle, self.cycle_packets, self.cycle_bytes) = (cycle, 0, 0);
         }
         self.packets += packets;

@@ -4,9 +4,10 @@ use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 use std::time::Duration;
 
+use orb8_common::flow::FlowKey;
 use orb8_proto::filter::Matcher;
 
-use super::{Flow, FlowStore, FlowView, InterfaceNames, TcpHealth};
+use super::{Added, Flow, FlowStore, FlowView, InterfaceNames, TcpHealth};
 use crate::event::UnixNanos;
 
 /// What flows are ordered by.
@@ -68,10 +69,29 @@ pub struct Page {
 
 impl Query {
     fn matches(&self, flow: &Flow, interfaces: &InterfaceNames) -> bool {
-        (self.include_self_traffic || !flow.self_traffic)
-            && self.start.is_none_or(|start| flow.last >= start)
+        self.start.is_none_or(|start| flow.last >= start)
             && self.end.is_none_or(|end| flow.first <= end)
+            && self.wants(flow, interfaces)
+    }
+
+    /// Whether it wants a flow, whenever that moved.
+    #[must_use]
+    pub fn wants(&self, flow: &Flow, interfaces: &InterfaceNames) -> bool {
+        (self.include_self_traffic || !flow.self_traffic)
             && (self.matcher.is_empty() || self.matcher.matches(&FlowView { flow, interfaces }))
+    }
+}
+
+impl FlowRow {
+    /// Makes one with what a flow moved on average over a time.
+    #[must_use]
+    pub fn over(flow: Flow, length: Duration) -> Self {
+        Self {
+            bytes_per_second: per_second(flow.bytes, length),
+            packets_per_second: per_second(flow.packets, length),
+            flow,
+            tcp: None,
+        }
     }
 }
 
@@ -89,7 +109,7 @@ impl FlowStore {
                 true => a_value.cmp(&b_value),
                 false => Reverse(a_value).cmp(&Reverse(b_value)),
             };
-            by_value.then_with(|| tie(a).cmp(&tie(b)))
+            by_value.then_with(|| tie(&a.key).cmp(&tie(&b.key)))
         };
         if query.limit < found.len() {
             if query.limit > 0 {
@@ -113,6 +133,29 @@ impl FlowStore {
         }
     }
 
+    /// Visits the flows of some slots, with what each moved in the last interval, and returns the slot
+    /// to go on at; `None` where those were the last.
+    pub fn visit(
+        &mut self,
+        from: u32,
+        slots: u32,
+        mut visit: impl FnMut(&mut Flow, Added),
+    ) -> Option<u32> {
+        let cycle = self.cycle;
+        let (flows, has_more) = self.slab.piece(from, slots);
+        for flow in flows {
+            let (packets, bytes) = last_interval(flow, cycle);
+            visit(flow, Added { packets, bytes });
+        }
+        has_more.then(|| from.saturating_add(slots))
+    }
+
+    /// Returns the length of the last complete cycle, which rates are over; zero before the first.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
     fn value(&self, flow: &Flow, sort: SortKey) -> u64 {
         match sort {
             SortKey::Bytes => flow.bytes,
@@ -123,25 +166,29 @@ impl FlowStore {
         }
     }
 
-    /// Packets and bytes of the last complete cycle, or of the present one where it has some:
-    /// counters arrive at a cycle's very end.
     fn last_interval(&self, flow: &Flow) -> (u64, u64) {
-        match self.cycle.wrapping_sub(flow.cycle) {
-            0 | 1 => (flow.cycle_packets, flow.cycle_bytes),
-            _ => (0, 0),
-        }
+        last_interval(flow, self.cycle)
     }
 }
 
-fn tie(flow: &Flow) -> impl Ord + use<> {
-    let key = &flow.key;
+/// Packets and bytes of the last complete cycle, or of the present one where it has some: counters
+/// arrive at a cycle's very end.
+fn last_interval(flow: &Flow, cycle: u32) -> (u64, u64) {
+    match cycle.wrapping_sub(flow.cycle) {
+        0 | 1 => (flow.cycle_packets, flow.cycle_bytes),
+        _ => (0, 0),
+    }
+}
+
+/// Returns what decides between flows of which a query's order does not.
+pub(crate) fn tie(key: &FlowKey) -> impl Ord + use<> {
     let addresses = (key.source_addr, key.destination_addr);
     let ports = (key.source_port, key.destination_port);
     (addresses, ports, key.protocol, key.direction, key.ifindex, key.cgroup_id)
 }
 
 /// `count` over `interval`, per second; 0 before the first drain.
-fn per_second(count: u64, interval: Duration) -> u64 {
+pub(crate) fn per_second(count: u64, interval: Duration) -> u64 {
     let nanos = interval.as_nanos();
     (u128::from(count) * 1_000_000_000)
         .checked_div(nanos)

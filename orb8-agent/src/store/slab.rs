@@ -136,6 +136,19 @@ impl Slab {
         slots.map(|slot| &mut slot.flow)
     }
 
+    /// Returns the flows of some slots, and whether there are more slots behind them.
+    pub(super) fn piece(
+        &mut self,
+        from: u32,
+        slots: u32,
+    ) -> (impl Iterator<Item = &mut Flow>, bool) {
+        let from = (from as usize).min(self.slots.len());
+        let to = from.saturating_add(slots as usize).min(self.slots.len());
+        let has_more = to < self.slots.len();
+        let slots = self.slots[from..to].iter_mut().filter(|slot| slot.state != State::Free);
+        (slots.map(|slot| &mut slot.flow), has_more)
+    }
+
     fn unlink(&mut self, at: u32) {
         let Slot { previous, next, state, .. } = self[at];
         match some(previous) {

@@ -18,6 +18,7 @@ use orb8_common::tcp::STATE_CLOSE;
 use super::Label;
 use crate::event::{SocketEnd, TcpKind, TcpRole, TcpSample, UnixNanos};
 use crate::identity::{Party, Workload};
+use crate::metrics::traffic::OfConnection;
 
 mod connection;
 mod ends;
@@ -26,9 +27,11 @@ mod query;
 mod totals;
 
 pub use connection::{Connection, RttFigures, TcpHealth};
+use connection::RttAdded;
 use ends::EndsIndex;
 pub use lookup::Found;
 pub use query::{ConnectionView, TcpPage, TcpQuery, TcpSort};
+use totals::Added;
 pub use totals::{DropCount, TcpTotals};
 
 /// A closed connection can be asked for this long, and its flows show it.
@@ -60,6 +63,8 @@ pub struct ConnectionTable {
     next_id: u64,
     swept: Option<Instant>,
     totals: TcpTotals,
+    /// What the last sample told of its connection.
+    added: Added,
 }
 
 /// A socket cookie; or, for a socket without, a number of our own above all cookies.
@@ -110,6 +115,7 @@ impl ConnectionTable {
             next_id: OWN_IDS,
             swept: None,
             totals: TcpTotals::default(),
+            added: Added::default(),
         }
     }
 
@@ -122,8 +128,9 @@ impl ConnectionTable {
         now: Instant,
     ) -> Option<Known> {
         self.totals.count(sample);
+        self.added = Added::default();
         if sample.of_packet || sample.role == TcpRole::Listener {
-            self.totals.count_resent(sample);
+            self.add(Added::resent_by(sample));
             return self.find(sample).map(|found| Known::of(found.connection));
         }
         let id = self.known(time, sample).or_else(|| self.insert(time, sample, now));
@@ -132,7 +139,8 @@ impl ConnectionTable {
         };
         let connection = self.connections.get_mut(&id)?;
         let added = connection.absorb(time, sample, now);
-        self.totals.add(&added);
+        self.added = added;
+        self.totals.add(&self.added);
         connection.belong_to(owner);
         let known = Known::of(connection);
         if connection.is_open() {
@@ -190,6 +198,11 @@ impl ConnectionTable {
         self.trim_closed();
     }
 
+    /// Returns every connection.
+    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.connections.values()
+    }
+
     /// Returns how many connections there are, those closed a moment ago included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -206,6 +219,17 @@ impl ConnectionTable {
     #[must_use]
     pub fn totals(&self) -> &TcpTotals {
         &self.totals
+    }
+
+    /// Returns what the last sample added to the totals that only its connection tells.
+    pub(crate) fn added(&self) -> OfConnection<'_> {
+        let round_trips = self.added.rtt.as_ref().map(RttAdded::round_trips);
+        OfConnection { resent: self.added.resent, round_trips }
+    }
+
+    fn add(&mut self, added: Added) {
+        self.totals.add(&added);
+        self.added = added;
     }
 
     /// Returns the connection of a sample. One that a later connection of its socket follows goes.
@@ -275,9 +299,9 @@ impl ConnectionTable {
                 self.totals.untracked += 1;
             }
             // Its last figures, which nobody has counted yet.
-            TcpKind::Close { .. } => self.totals.add(&added),
+            TcpKind::Close { .. } => self.add(added),
             TcpKind::Retransmit { .. } if !tells_of_connection(sample) => {
-                self.totals.count_resent(sample);
+                self.add(Added::resent_by(sample));
             }
             _ => {}
         }

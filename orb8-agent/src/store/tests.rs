@@ -143,6 +143,23 @@ fn rates_are_over_the_last_interval() {
 }
 
 #[test]
+fn a_moment_without_counts_leaves_rates_as_they_are() {
+    let mut bench = Bench::new(10);
+    bench.end_cycle(1);
+    bench.apply(&counted(key(1), 30, 2));
+    bench.end_cycle(3);
+    let rate = |bench: &Bench| {
+        let page = bench.store.query(&everything(), &InterfaceNames::default());
+        page.rows[0].packets_per_second
+    };
+    // Each generation of the kernel's table tells of a flow anew.
+    bench.apply(&FlowSample { tcp_flags: 0, ..moment(key(1), SampleKind::New, 3) });
+    assert_eq!(rate(&bench), 15);
+    bench.end_cycle(4);
+    assert_eq!(rate(&bench), 0, "it was no traffic either");
+}
+
+#[test]
 fn a_connection_ends_with_its_last_counts() {
     let mut bench = Bench::new(10);
     let (out, back) = (key(1), reverse(&key(1)));

@@ -18,6 +18,7 @@ use super::support::{
 
 mod answers;
 mod changes;
+mod metrics;
 mod traffic;
 
 /// A runtime in this process's own namespace.

@@ -13,6 +13,7 @@ pub(crate) mod container;
 pub(crate) mod dns;
 pub(crate) mod engine;
 pub(crate) mod frames;
+pub(crate) mod hubble;
 pub(crate) mod name_server;
 pub(crate) mod netns;
 pub(crate) mod nft;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use orb8_proto::v1::{DnsSortBy, SortBy, TcpSortBy};
+use orb8_proto::v1::{DnsSortBy, SortBy, TcpSortBy, WorkloadGroup, WorkloadSortBy};
 
 use super::{OUTPUT, choices, find};
-use crate::filters::{Connections, DnsSummaries, FilterArgs, Flows, Pods};
+use crate::filters::{Connections, DnsSummaries, FilterArgs, Flows, Pods, Workloads};
 use crate::standalone::EngineArgs;
 use crate::time::{Since, parse_duration};
 
@@ -54,9 +54,13 @@ pub(crate) struct FlowsArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) last: Option<u32>,
 
-    /// Only flows that moved since: 5m ago, or 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = Since::parse)]
+    /// What flows moved since then, ended ones too: 5m ago, 12:00, 2026-01-31T12:00:00Z or Unix time
+    #[arg(long, visible_alias = "from", value_name = "WHEN", value_parser = Since::parse)]
     pub(crate) since: Option<Since>,
+
+    /// What flows moved until then, with --from or as far back as the agent's history reaches
+    #[arg(long, value_name = "WHEN", value_parser = Since::parse, conflicts_with = "duration")]
+    pub(crate) to: Option<Since>,
 
     /// Print ports as numbers and addresses as they are, without names
     #[arg(long, help_heading = OUTPUT)]
@@ -127,6 +131,49 @@ pub(crate) struct PodsArgs {
 
     #[command(flatten)]
     pub(crate) list: ListArgs,
+}
+
+/// `orb8 workloads`.
+#[derive(Debug, Args)]
+pub(crate) struct WorkloadsArgs {
+    #[command(flatten)]
+    pub(crate) filters: FilterArgs<Workloads>,
+
+    /// What makes a row; what no controller made is a pod, and what is in none a container or unit
+    #[arg(long, value_name = "WHAT", default_value = "workload")]
+    #[arg(value_parser = choices(WorkloadGroup::WORDS))]
+    pub(crate) by: String,
+
+    /// What comes first; rtt and latency are the 99th percentile
+    #[arg(long, value_name = "BY", default_value = "rate")]
+    #[arg(value_parser = choices(WorkloadSortBy::WORDS))]
+    pub(crate) sort: String,
+
+    /// The smallest first
+    #[arg(long)]
+    pub(crate) ascending: bool,
+
+    /// How many peers of each to tell: in TOP PEERS of -o wide, and in the objects
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub(crate) peers: u32,
+
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+
+    /// Count the agent's own API traffic too
+    #[arg(long)]
+    pub(crate) include_self: bool,
+}
+
+impl WorkloadsArgs {
+    pub(crate) fn sort_by(&self) -> WorkloadSortBy {
+        find(WorkloadSortBy::WORDS, &self.sort)
+    }
+
+    pub(crate) fn group_by(&self) -> WorkloadGroup {
+        find(WorkloadGroup::WORDS, &self.by)
+    }
 }
 
 impl FlowsArgs {

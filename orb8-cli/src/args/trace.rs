@@ -25,7 +25,8 @@ pub(crate) struct StreamArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) last: Option<u32>,
 
-    /// Begin with the events since: 5m ago, or 2026-01-31T12:00:00Z; end there unless --follow
+    /// Begin with the events since: 5m ago, 12:00, 2026-01-31T12:00:00Z or Unix time; end there unless
+    /// --follow
     #[arg(long, value_name = "WHEN", value_parser = Since::parse)]
     pub(crate) since: Option<Since>,
 
@@ -94,10 +95,6 @@ impl StreamArgs {
     /// Whether the stream ends where the past does.
     pub(crate) const fn is_past(&self) -> bool {
         self.has_past() && !self.follow
-    }
-
-    pub(crate) fn since_ns(&self) -> Option<u64> {
-        self.since.map(Since::unix_ns)
     }
 }
 

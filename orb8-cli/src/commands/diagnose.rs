@@ -38,7 +38,7 @@ async fn findings(
     }
     match Connection::open(global, Fallback::None, console).await {
         Ok(mut connection) => connection.status().await,
-        Err(error) if global.agent.is_some() => Err(error),
+        Err(error) if global.agent.is_some() || global.replay.is_some() => Err(error),
         Err(error) => {
             let checks = standalone::checks()?;
             let reason = error.to_string();

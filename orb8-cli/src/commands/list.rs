@@ -1,4 +1,4 @@
-//! `orb8 flows`, `orb8 dns top`, `orb8 tcp top`, `orb8 pods`: what an agent holds, or what there is after the next
+//! `orb8 flows`, `orb8 workloads`, `orb8 dns top`, `orb8 tcp top`, `orb8 pods`: what an agent holds, or what there is after the next
 //! seconds where there is no agent. One file per list has what sets it apart.
 
 use std::io;
@@ -24,12 +24,13 @@ mod flows;
 mod pods;
 mod tcp;
 mod watch;
+mod workloads;
 
 /// How long the engine counts where it has just been started.
 const STANDALONE_DURATION: Duration = Duration::from_secs(3);
 
 /// One list, as its flags want it.
-pub(super) trait List {
+pub(crate) trait List {
     /// The signal's name among the agent's sources; `None` where it is of no signal.
     const SIGNAL: Option<&'static str>;
     /// What an engine does meanwhile that has just been started.
@@ -65,8 +66,16 @@ pub(super) trait List {
     ) -> Result<Response<Self::Answer>, Status>;
 
     /// Returns the beginning of what is asked for, Unix time in nanoseconds.
-    fn since(&self) -> Option<u64> {
+    fn since(&self, _: &Connection) -> Option<u64> {
         None
+    }
+
+    /// Begins to count for --duration.
+    async fn begin(&self, _: &mut Connection, _since: u64) {}
+
+    /// Says what the counts are of, where that is not everything.
+    fn notes(&self, _: &Self::Answer, _: &Connection, _: &Console) -> Vec<String> {
+        Vec::new()
     }
 
     fn rows(answer: &Self::Answer) -> Vec<<Self::Subject as Subject>::Row<'_>>;
@@ -117,13 +126,16 @@ async fn once<L: List>(
 ) -> Result<(), CliError> {
     let standalone = connection.is_standalone();
     let duration = list.args().duration.or_else(|| standalone.then_some(STANDALONE_DURATION));
-    let mut since = list.since();
-    if let Some(duration) = duration {
+    let mut since = list.since(connection);
+    // Of a recording, time has passed already.
+    if let Some(duration) = duration.filter(|_| !connection.is_replay()) {
         if standalone {
             let duration = units::duration(duration);
             console.note(&format!("{} in this process for {duration}", L::MEANWHILE));
         }
-        since = since.or_else(|| Some(now_ns()));
+        let now = now_ns();
+        list.begin(connection, now).await;
+        since = since.or(Some(now));
         let interrupt = console.interrupt.clone();
         tokio::select! {
             () = sleep(duration) => {}
@@ -141,6 +153,9 @@ async fn once<L: List>(
             // Notes come after what they are about, where both go to a terminal.
             console.out.flush()?;
             note_rest(&answer, list, console);
+            for note in list.notes(&answer, connection, console) {
+                console.note(&note);
+            }
             if let Some(caveat) = L::caveat(connection, shown::<L>(&answer)).await {
                 console.note(&caveat);
             }
@@ -198,7 +213,8 @@ fn lines<L: List>(
 
 /// Says what is seen: when, how much of it, and in which order.
 fn title<L: List>(answer: &L::Answer, list: &L, console: &Console) -> String {
-    let now = Timestamp::now().to_zoned(console.time_zone.clone());
+    let now = Timestamp::from_nanosecond((console.now_ns)().into()).unwrap_or_default();
+    let now = now.to_zoned(console.time_zone.clone());
     let [one, more] = L::NOUN;
     let (got, all) = (shown::<L>(answer), L::total_matched(answer));
     let rows = match (got, all) {

@@ -12,7 +12,7 @@ use self::printer::Printer;
 use self::summary::{Summary, Tally};
 use super::Shape;
 use crate::args::{GlobalArgs, StreamArgs};
-use crate::connection::{Client, Connection, Fallback, Topic};
+use crate::connection::{Connection, Fallback, Topic};
 use crate::console::Console;
 use crate::error::{CliError, Exit};
 use crate::output::Machine;
@@ -44,7 +44,7 @@ pub(super) trait Stream {
 
     async fn subscribe(
         &self,
-        client: &mut Client,
+        connection: &mut Connection,
     ) -> Result<Response<Streaming<Self::Message>>, Status>;
 
     /// Says what a message tells.
@@ -114,7 +114,7 @@ async fn subscribe<S: Stream>(
     patience: Duration,
     console: &mut Console,
 ) -> Result<Streaming<S::Message>, CliError> {
-    let answer = timeout(patience, args.subscribe(&mut connection.client)).await;
+    let answer = timeout(patience, args.subscribe(connection)).await;
     match answer {
         Ok(answer) => {
             let topic = Topic { command: S::VIEW.command, signal: S::SIGNAL };
@@ -146,7 +146,7 @@ async fn follow<S: Stream>(
         messages,
         left: args.limit.unwrap_or(u64::MAX),
         printer: Printer::<S>::new(Shape::of(global.output), args, console),
-        summary: Summary::new(args.is_past()),
+        summary: Summary::new(args.is_past() || connection.is_replay()),
         console,
     };
     let end = tokio::select! {
@@ -162,7 +162,7 @@ async fn follow<S: Stream>(
             }
             Ok(())
         }
-        End::Stream if args.is_past() => Ok(()),
+        End::Stream if args.is_past() || connection.is_replay() => Ok(()),
         End::Stream => Err(connection.ended()),
         End::Failed(status) => Err(connection.error(&status)),
     };

@@ -152,6 +152,9 @@ pub(super) const SERVICE: &[Flag] =
 pub(super) const UNIT: &[Flag] =
     &[flag("unit", "NAME", text!(flow.unit), "systemd unit of either end")];
 
+pub(super) const OWN_UNIT: &[Flag] =
+    &[flag("unit", "NAME", text!(flow.unit), "systemd unit that it is")];
+
 pub(super) const IP: &[Flag] =
     &[flag("ip", "ADDRESS", text!(flow.ip), "Address or prefix of either end")];
 

@@ -1,11 +1,11 @@
 //! What can be filtered, and by which flags.
 
-use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, PodMatcher, TcpMatcher};
+use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, OwnerMatcher, PodMatcher, TcpMatcher};
 use orb8_proto::v1::{DnsFilter, FlowFilter, TcpFilter};
 
 use super::flags::{
-    DNS, Draft, ENDS, Flag, INTERFACE, IP, OWNER, POD_IP, PODS, SERVICE, TCP, TCP_EVENTS, UNIT,
-    VERSION,
+    DNS, Draft, ENDS, Flag, INTERFACE, IP, OWN_UNIT, OWNER, POD_IP, PODS, SERVICE, TCP, TCP_EVENTS,
+    UNIT, VERSION,
 };
 
 /// What is filtered.
@@ -136,6 +136,25 @@ impl FilterKind for Pods {
 
     fn check(filter: FlowFilter) -> Result<(), FilterError> {
         PodMatcher::new(&[filter], &[]).map(drop)
+    }
+}
+
+/// What workloads do.
+#[derive(Debug)]
+pub(crate) enum Workloads {}
+
+impl FilterKind for Workloads {
+    type Filter = FlowFilter;
+    const HEADING: &'static str = HEADING;
+    const FLAGS: &'static [&'static [Flag]] = &[PODS, OWN_UNIT];
+    const LACKS: &'static [&'static [Flag]] = &[SERVICE, IP, ENDS, INTERFACE, VERSION];
+
+    fn filter(draft: Draft) -> FlowFilter {
+        draft.flow
+    }
+
+    fn check(filter: FlowFilter) -> Result<(), FilterError> {
+        OwnerMatcher::new(&[filter], &[]).map(drop)
     }
 }
 

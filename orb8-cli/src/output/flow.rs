@@ -4,7 +4,9 @@ use std::io::{self, Write};
 
 use orb8_proto::filter::{End, FlowFields};
 use orb8_proto::icmp;
-use orb8_proto::v1::{EventKind, Flow, IcmpType, Protocol, StreamEventsResponse};
+use orb8_proto::v1::{
+    EventKind, Flow, IcmpType, Protocol, QueryFlowsResponse, StreamEventsResponse,
+};
 use serde::Serialize;
 
 use super::Machine;
@@ -12,6 +14,30 @@ use super::end::{EndObject, InterfaceObject};
 use super::lost::LostObject;
 use super::tcp::HealthObject;
 use super::value::{Word, is_zero, tcp_flags, timestamp};
+
+/// What the counts of flows are of.
+#[derive(Debug, Serialize)]
+pub(crate) struct WindowObject {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history_start: Option<String>,
+}
+
+impl WindowObject {
+    /// Returns `None` for counts since each flow began.
+    pub(crate) fn new(answer: &QueryFlowsResponse) -> Option<Self> {
+        Some(Self {
+            r#type: "window",
+            start: timestamp(answer.window_start_ns?),
+            end: timestamp(answer.window_end_ns?),
+            history_start: answer.history_start_ns.and_then(timestamp),
+        })
+    }
+}
 
 /// Writes one event; nothing for a kind that this build does not know.
 pub(crate) fn write_event(

@@ -28,6 +28,8 @@ pub(crate) struct Table<S: Subject> {
     /// Widest cell of each column so far.
     widest: Vec<usize>,
     layout: Layout,
+    /// What the header of one column ends with, by the column's position.
+    mark: Option<(usize, char)>,
 }
 
 /// The width of each column, `None` for those without room.
@@ -62,7 +64,29 @@ impl<S: Subject> Table<S> {
         let widest: Vec<usize> = columns.iter().map(|column| usual(view, column)).collect();
         let room = room.map(usize::from);
         let layout = Layout::fit(columns, &widest, room);
-        Self { view, columns, format, colors, room, widest, layout }
+        Self { view, columns, format, colors, room, widest, layout, mark: None }
+    }
+
+    /// Ends the header of a column with a mark, where the table has that column.
+    pub(crate) fn marked(mut self, column: &str, mark: char) -> Self {
+        if let Some(at) = self.columns.iter().position(|of| of.name == column) {
+            self.mark = Some((at, mark));
+            self.widest[at] = self.widest[at].max(self.header_of(at).chars().count());
+            self.layout = Layout::fit(self.columns, &self.widest, self.room);
+        }
+        self
+    }
+
+    /// Makes columns at least as wide as they were in an earlier table of the same kind.
+    pub(crate) fn not_narrower(mut self, widest: &[usize]) -> Self {
+        self.widest.iter_mut().zip(widest).for_each(|(own, other)| *own = (*own).max(*other));
+        self.layout = Layout::fit(self.columns, &self.widest, self.room);
+        self
+    }
+
+    /// Returns the widest cell of each column so far.
+    pub(crate) fn widest(&self) -> &[usize] {
+        &self.widest
     }
 
     /// Makes the cells of a row.
@@ -102,14 +126,18 @@ impl<S: Subject> Table<S> {
     /// Returns the header line.
     pub(crate) fn header(&self) -> String {
         let text = |i: usize| {
-            let column = self.columns[i];
-            let header = self.view.header(column);
-            let fits = self.layout.0[i].is_some_and(|width| header.len() <= width);
-            let header = if fits { header } else { column.short_header() };
-            header.to_owned()
+            let header = self.header_of(i);
+            let fits = self.layout.0[i].is_some_and(|width| header.chars().count() <= width);
+            if fits { header } else { self.columns[i].short_header().to_owned() }
         };
         let line = self.assemble(text, |_| None);
         style::paint(&line, style::HEADER, self.colors)
+    }
+
+    fn header_of(&self, column: usize) -> String {
+        let mut header = self.view.header(self.columns[column]).to_owned();
+        header.extend(self.mark.filter(|(at, _)| *at == column).map(|(_, mark)| mark));
+        header
     }
 
     /// Returns the line of a row.

@@ -6,14 +6,15 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, PodMatcher, TcpMatcher};
+use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, OwnerMatcher, PodMatcher, TcpMatcher};
 use orb8_proto::v1::orbit_agent_service_server::{OrbitAgentService, OrbitAgentServiceServer};
 use orb8_proto::v1::{
     Accounting, DnsSummary, DnsTotals, Flow, GetStatusRequest, GetStatusResponse, Kubernetes, Pod,
     QueryDnsRequest, QueryDnsResponse, QueryFlowsRequest, QueryFlowsResponse, QueryPodsRequest,
-    QueryPodsResponse, QueryTcpRequest, QueryTcpResponse, SourceStatus, StreamDnsRequest,
-    StreamDnsResponse, StreamEventsRequest, StreamEventsResponse, StreamTcpRequest,
-    StreamTcpResponse, TcpConnection, TcpTotals, stream_dns_response, stream_tcp_response,
+    QueryPodsResponse, QueryTcpRequest, QueryTcpResponse, QueryWorkloadsRequest,
+    QueryWorkloadsResponse, SourceStatus, StreamDnsRequest, StreamDnsResponse, StreamEventsRequest,
+    StreamEventsResponse, StreamTcpRequest, StreamTcpResponse, TcpConnection, TcpTotals,
+    stream_dns_response, stream_tcp_response,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
@@ -26,30 +27,31 @@ use super::samples;
 
 /// What it answers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Script {
-    pub(super) flows: Vec<Flow>,
-    pub(super) accounting: Accounting,
-    pub(super) events: Vec<StreamEventsResponse>,
-    pub(super) summaries: Vec<DnsSummary>,
-    pub(super) dns_totals: DnsTotals,
-    pub(super) exchanges: Vec<StreamDnsResponse>,
-    pub(super) connections: Vec<TcpConnection>,
-    pub(super) tcp_totals: TcpTotals,
-    pub(super) tcp_events: Vec<StreamTcpResponse>,
-    pub(super) pods: Vec<Pod>,
+pub(crate) struct Script {
+    pub(crate) flows: Vec<Flow>,
+    pub(crate) accounting: Accounting,
+    pub(crate) events: Vec<StreamEventsResponse>,
+    pub(crate) summaries: Vec<DnsSummary>,
+    pub(crate) dns_totals: DnsTotals,
+    pub(crate) exchanges: Vec<StreamDnsResponse>,
+    pub(crate) connections: Vec<TcpConnection>,
+    pub(crate) tcp_totals: TcpTotals,
+    pub(crate) tcp_events: Vec<StreamTcpResponse>,
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) workloads: QueryWorkloadsResponse,
     /// What it has of the Kubernetes API, unless it is the sample.
-    pub(super) kubernetes: Option<Kubernetes>,
+    pub(crate) kubernetes: Option<Kubernetes>,
     /// What comes after the events.
-    pub(super) end: End,
+    pub(crate) end: End,
     /// What it says of its sources; empty for those that run.
-    pub(super) sources: Vec<SourceStatus>,
+    pub(crate) sources: Vec<SourceStatus>,
     /// Whether it has never heard of DNS and TCP.
-    pub(super) is_old: bool,
+    pub(crate) is_old: bool,
 }
 
 /// What it was asked.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     pub(super) queries: Mutex<Vec<QueryFlowsRequest>>,
     pub(super) streams: Mutex<Vec<StreamEventsRequest>>,
     pub(super) dns_queries: Mutex<Vec<QueryDnsRequest>>,
@@ -57,11 +59,12 @@ pub(super) struct Heard {
     pub(super) tcp_queries: Mutex<Vec<QueryTcpRequest>>,
     pub(super) tcp_streams: Mutex<Vec<StreamTcpRequest>>,
     pub(super) pod_queries: Mutex<Vec<QueryPodsRequest>>,
+    pub(super) workload_queries: Mutex<Vec<QueryWorkloadsRequest>>,
 }
 
 /// How a stream goes on when the events are used up.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) enum End {
+pub(crate) enum End {
     /// It ends.
     #[default]
     Ends,
@@ -74,13 +77,13 @@ pub(super) enum End {
 }
 
 /// A running agent. It ends with the test's runtime.
-pub(super) struct FakeAgent {
+pub(crate) struct FakeAgent {
     dir: TempDir,
     pub(super) heard: Arc<Heard>,
 }
 
 impl FakeAgent {
-    pub(super) fn start(script: Script) -> Self {
+    pub(crate) fn start(script: Script) -> Self {
         let agent = Self { dir: tempfile::tempdir().unwrap(), heard: Arc::default() };
         let service = Service { script, heard: Arc::clone(&agent.heard) };
         let listener = UnixListener::bind(agent.socket()).unwrap();
@@ -106,7 +109,7 @@ impl FakeAgent {
         address
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("agent.sock")
     }
 
@@ -175,6 +178,7 @@ impl OrbitAgentService for Service {
             total_matched: matched.len() as u64,
             flows: matched.into_iter().take(request.limit as usize).collect(),
             accounting: Some(self.script.accounting),
+            ..QueryFlowsResponse::default()
         };
         self.heard.queries.lock().unwrap().push(request);
         Ok(Response::new(answer))
@@ -286,6 +290,27 @@ impl OrbitAgentService for Service {
             node_name: "worker-1".into(),
         };
         self.heard.pod_queries.lock().unwrap().push(request);
+        Ok(Response::new(answer))
+    }
+
+    async fn query_workloads(
+        &self,
+        request: Request<QueryWorkloadsRequest>,
+    ) -> Result<Response<QueryWorkloadsResponse>, Status> {
+        self.knows_more_than_flows()?;
+        let request = request.into_inner();
+        let matcher = OwnerMatcher::new(&request.include, &request.exclude).map_err(bad)?;
+        let mut answer = self.script.workloads.clone();
+        answer.workloads.retain(|workload| {
+            let is_named = request.keys.is_empty() || request.keys.contains(&workload.key);
+            is_named && matcher.matches(workload)
+        });
+        answer.total_matched = answer.workloads.len() as u64;
+        answer.workloads.truncate(request.limit as usize);
+        for workload in &mut answer.workloads {
+            workload.peers.truncate(request.peers as usize);
+        }
+        self.heard.workload_queries.lock().unwrap().push(request);
         Ok(Response::new(answer))
     }
 

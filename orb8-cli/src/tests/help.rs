@@ -57,8 +57,24 @@ fn tcp_top_short() {
 }
 
 #[test]
+fn top_short() {
+    assert_snapshot!(short_help(&["top"]));
+}
+
+#[test]
+fn workloads_short() {
+    assert_snapshot!(short_help(&["workloads"]));
+}
+
+#[test]
 fn pods_short() {
     assert_snapshot!(short_help(&["pods"]));
+}
+
+#[cfg(all(feature = "standalone", target_os = "linux"))]
+#[test]
+fn record_short() {
+    assert_snapshot!(short_help(&["record"]));
 }
 
 #[test]
@@ -152,6 +168,11 @@ async fn usage_mistakes_exit_64_and_list_the_choices() {
         ("tcp top --sort size", "[possible values: retransmits, rtt, handshake, bytes, opened]"),
         ("dns top --interval 2s", "--watch"),
         ("dns top --to-ip 10.0.0.1", "summaries have no such thing; it filters streams only"),
+        ("top", "standard output is none"),
+        ("top -o json", "it has no output format"),
+        ("dashboard --interval 10ms", "100ms at least"),
+        ("top --tab x", "[possible values: overview, flows, workloads, dns, tcp, agent]"),
+        ("workloads --sort size", "[possible values: bytes, rate, packets, flows, peers,"),
         ("pods --port 80", "pods have no such thing; it filters their traffic"),
         ("dns", "Usage: orb8 dns"),
         ("--agent ftp://a status", "give HOST:PORT"),

@@ -3,20 +3,20 @@
 use std::fmt::Write;
 use std::fs;
 
-use orb8_proto::columns::{dns, flow, markdown, pod, tcp};
+use orb8_proto::columns::{dns, flow, markdown, pod, tcp, workload};
 
 use crate::error::Exit;
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
-fn fill(page: &str, name: &str, content: &str) -> String {
+pub(super) fn fill(page: &str, name: &str, content: &str) -> String {
     let begin = page.find(&format!("<!-- begin {name}")).unwrap();
     let begin = begin + page[begin..].find("-->\n").unwrap() + "-->\n".len();
     let end = page.find(&format!("<!-- end {name} -->")).unwrap();
     format!("{}\n{content}\n{}", &page[..begin], &page[end..])
 }
 
-fn exits() -> String {
+pub(super) fn exits() -> String {
     let mut text = String::from("| status | meaning |\n|---|---|\n");
     for (exit, meaning) in Exit::TABLE {
         writeln!(text, "| {} | {meaning} |", exit as u8).unwrap();
@@ -33,7 +33,9 @@ fn it_is_up_to_date() {
         ("dns top columns", markdown(&[&dns::TOP])),
         ("tcp columns", markdown(&[&tcp::EVENTS])),
         ("tcp top columns", markdown(&[&tcp::TOP])),
+        ("workload columns", markdown(&[&workload::LIST])),
         ("pod columns", markdown(&[&pod::LIST])),
+        ("keys", crate::top::keys_markdown()),
         ("exits", exits()),
     ];
     let new = tables.iter().fold(old.clone(), |page, (name, table)| fill(&page, name, table));

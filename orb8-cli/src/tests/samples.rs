@@ -9,12 +9,13 @@ use orb8_proto::v1::{
     SourceStatus, StreamEventsResponse, Workload,
 };
 
-pub(super) mod dns;
+pub(crate) mod dns;
 pub(super) mod kubernetes;
-pub(super) mod tcp;
+pub(crate) mod tcp;
+pub(crate) mod workloads;
 
 /// 2026-01-31T12:34:56.789012345Z.
-pub(super) const NOON: u64 = 1_769_862_896_789_012_345;
+pub(crate) const NOON: u64 = 1_769_862_896_789_012_345;
 const SECOND: u64 = 1_000_000_000;
 
 fn endpoint(ip: &str, port: u32, workload: Option<Workload>) -> Endpoint {
@@ -165,7 +166,7 @@ pub(super) fn own() -> Flow {
     }
 }
 
-pub(super) fn flows() -> Vec<Flow> {
+pub(crate) fn flows() -> Vec<Flow> {
     vec![trainer(), ssh(), dns(), download(), ping(), own()]
 }
 
@@ -222,7 +223,7 @@ pub(super) fn events() -> Vec<StreamEventsResponse> {
     ]
 }
 
-pub(super) fn status() -> GetStatusResponse {
+pub(crate) fn status() -> GetStatusResponse {
     GetStatusResponse {
         node_name: "worker-1".into(),
         version: "0.1.0".into(),

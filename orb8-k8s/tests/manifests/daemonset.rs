@@ -143,6 +143,7 @@ fn the_node_name_is_the_api_servers() {
 /// The port of a probe, by its name among the container's.
 fn probed(container: &Container, probe: Option<&Probe>) -> (String, i32) {
     let action = probe.unwrap().http_get.as_ref().unwrap();
+    assert_eq!(action.host.as_deref(), Some("127.0.0.1"), "nothing listens on the pod's address");
     let IntOrString::String(name) = &action.port else { panic!("{:?}", action.port) };
     (action.path.clone().unwrap(), port(container, name))
 }
@@ -173,39 +174,54 @@ fn probes_and_services_lead_to_where_the_agent_listens() {
     let ready = ("/readyz".to_owned(), admin);
     assert_eq!(probed(container, container.readiness_probe.as_ref()), ready);
 
-    let template = &agent.spec.as_ref().unwrap().template;
-    let metadata = template.metadata.clone().unwrap();
-    assert_eq!(metadata.annotations.unwrap()["prometheus.io/port"], admin.to_string());
-    let base: Service = only("v1/Service");
-    let mtls: Service = documents("deploy/mtls/service.yaml")[0].read();
-    for service in [base.clone(), mtls] {
-        for served in service.spec.unwrap().ports.unwrap() {
-            let Some(IntOrString::String(name)) = served.target_port else { panic!("{served:?}") };
-            assert_eq!(port(container, &name), served.port);
-        }
-    }
-    let spec = base.spec.unwrap();
-    assert_eq!(spec.cluster_ip.as_deref(), Some("None"));
+    let metadata = agent.spec.as_ref().unwrap().template.metadata.clone().unwrap();
     let labels = metadata.labels.unwrap();
-    let selector = spec.selector.unwrap();
-    assert!(!selector.is_empty());
-    assert!(selector.iter().all(|(key, value)| labels.get(key) == Some(value)), "{selector:?}");
+    for (component, name) in [("mtls", "grpc"), ("metrics", "metrics")] {
+        let file = format!("deploy/components/{component}/service.yaml");
+        let service: Service = documents(file)[0].read();
+        let spec = service.spec.unwrap();
+        let ports = spec.ports.unwrap();
+        let [served] = ports.as_slice() else { panic!("{ports:?}") };
+        assert_eq!(served.target_port, Some(IntOrString::String(name.to_owned())));
+        assert_eq!((served.name.as_deref(), served.port), (Some(name), port(container, name)));
+        assert_eq!(spec.cluster_ip.as_deref(), Some("None"));
+        let selector = spec.selector.unwrap();
+        assert!(!selector.is_empty());
+        assert!(selector.iter().all(|(key, value)| labels.get(key) == Some(value)), "{selector:?}");
+    }
     let matched = agent.spec.as_ref().unwrap().selector.match_labels.clone().unwrap();
     assert!(matched.iter().all(|(key, value)| labels.get(key) == Some(value)), "{matched:?}");
 }
 
 /// Patches apply to the object of their name; one that misses fails, or is silently a second object.
 #[test]
-fn the_patches_of_mtls_patch_what_is_there() {
-    let (agent, base) = (daemonset(), only::<Service>("v1/Service"));
-    let patch: DaemonSet = documents("deploy/mtls/daemonset.yaml")[0].read();
-    let service: Service = documents("deploy/mtls/service.yaml")[0].read();
-    assert_eq!(patch.metadata.name, agent.metadata.name);
-    assert_eq!(patch.metadata.namespace, agent.metadata.namespace);
-    assert_eq!(service.metadata.name, base.metadata.name);
-    assert_eq!(container(&patch).name, container(&agent).name);
+fn patches_patch_what_is_there() {
+    let base = daemonset();
+    let folders = ["components/mtls", "components/metrics"];
+    let overlays = ["overlays/minimal", "overlays/production", "overlays/dev"];
+    for folder in folders.into_iter().chain(overlays) {
+        let patch: DaemonSet = documents(format!("deploy/{folder}/daemonset.yaml"))[0].read();
+        assert_eq!(patch.metadata.name, base.metadata.name, "{folder}");
+        assert_eq!(patch.metadata.namespace, base.metadata.namespace, "{folder}");
+        assert_eq!(container(&patch).name, container(&base).name, "{folder}");
+    }
+}
+
+#[test]
+fn the_private_key_is_the_agents_alone() {
+    let patch: DaemonSet = documents("deploy/components/mtls/daemonset.yaml")[0].read();
     let secret = pod(&patch).volumes.as_ref().unwrap()[0].secret.clone().unwrap();
     assert_eq!(secret.default_mode, Some(0o400));
     let mounts = container(&patch).volume_mounts.as_ref().unwrap();
     assert!(mounts.iter().all(|mount| mount.read_only == Some(true)));
+}
+
+/// Prometheus looks for the port that the agent listens on.
+#[test]
+fn annotations_lead_to_the_metrics() {
+    let patch: DaemonSet = documents("deploy/components/metrics/daemonset.yaml")[0].read();
+    let template = patch.spec.as_ref().unwrap().template.metadata.clone().unwrap();
+    let listens = listens_on(container(&patch), "ORB8_ADMIN_LISTEN");
+    assert_eq!(template.annotations.unwrap()["prometheus.io/port"], listens.to_string());
+    assert_eq!(port(container(&daemonset()), "metrics"), listens);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::documents::{all, daemonset, documents, text};
+use super::documents::{all, daemonset, documents, root, text};
 use super::kustomize::Kustomization;
 
 /// An instruction with its continuation lines.
@@ -30,8 +30,11 @@ fn of<'a>(instructions: &'a [Instruction], word: &str) -> Vec<&'a str> {
     matching.map(|instruction| instruction.rest.as_str()).collect()
 }
 
-/// A tag names a release: neither `latest` nor only a series.
+/// A digest, or a tag that names a release: neither `latest` nor only a series.
 fn is_pinned(image: &str) -> bool {
+    if let Some((_, digest)) = image.split_once("@sha256:") {
+        return digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit());
+    }
     let name = image.rsplit('/').next().unwrap_or(image);
     let tag = name.split_once(':').map(|(_, tag)| tag);
     tag.is_some_and(|tag| tag.contains('.') && tag.starts_with(|c: char| c.is_ascii_digit()))
@@ -43,10 +46,14 @@ fn images_are_built_from_releases() {
     let from = of(&instructions, "FROM");
     assert!(from.len() >= 2);
     for line in from {
-        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        // The compiler runs where the image is built, whatever it is built for.
+        words.retain(|word| *word != "--platform=$BUILDPLATFORM");
         let [image, "AS", _] = words.as_slice() else { panic!("FROM {line}: name the stage") };
-        assert!(is_pinned(image), "FROM {line}");
+        assert!(*image == "scratch" || is_pinned(image), "FROM {line}");
     }
+    assert!(is_pinned(&format!("gcr.io/a/b:c@sha256:{}", "0".repeat(64))));
+    assert!(!is_pinned("gcr.io/a/b:1.2@sha256:0"));
     assert!(is_pinned("debian:12.12-slim") && is_pinned("host:5000/a/rust:1.95.0"));
     assert!(!is_pinned("debian") && !is_pinned("debian:latest") && !is_pinned("host:5000/debian"));
     assert!(!is_pinned("debian:bookworm-slim") && !is_pinned("debian:12"));
@@ -58,13 +65,60 @@ fn the_compiler_is_the_checkouts() {
     let channel = channel.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap();
     let build = format!("rust:{}-", channel.trim_matches('"'));
     let instructions = dockerfile();
-    assert!(of(&instructions, "FROM")[0].starts_with(&build), "{build}");
+    assert!(of(&instructions, "FROM")[0].contains(&build), "{build}");
+}
+
+/// The stages that follow it copy what it made; a name or a path that is wrong fails there only.
+#[test]
+fn stages_copy_what_an_earlier_one_has() {
+    let instructions = dockerfile();
+    let mut earlier = Vec::new();
+    let installed = of(stage(&instructions, "build"), "RUN").join(" ");
+    for Instruction { word, rest } in &instructions {
+        if word == "FROM" {
+            earlier.push(rest.rsplit(' ').next().unwrap());
+        }
+        let Some(from) = rest.split("--from=").nth(1).filter(|_| word == "COPY") else { continue };
+        let from = from.split(' ').next().unwrap();
+        assert!(earlier[..earlier.len() - 1].contains(&from), "{rest}");
+        let files = rest.split(' ').filter(|word| word.starts_with("/out/"));
+        for (folder, name) in files.map(|file| file.rsplit_once('/').unwrap()) {
+            let is_named = installed.contains(&format!("{folder}/{name}"));
+            let is_moved = installed.contains(&format!("-t {folder} "))
+                && installed.contains(&format!("/release/{name}\""));
+            assert!(is_named || is_moved, "nothing makes {folder}/{name}");
+        }
+    }
+}
+
+/// Cross-compilation: the builder's architecture compiles, and both targets are ones that the licences
+/// are checked for.
+#[test]
+fn nothing_is_emulated() {
+    let instructions = dockerfile();
+    let from = of(&instructions, "FROM");
+    assert!(from[0].starts_with("--platform=$BUILDPLATFORM "), "{}", from[0]);
+    for stage_name in ["binaries", "cli", "agent"] {
+        assert!(of(stage(&instructions, stage_name), "RUN").is_empty(), "{stage_name} runs code");
+    }
+    let build = of(stage(&instructions, "build"), "RUN").join(" ");
+    let deny: toml::Table = text("deny.toml").parse().unwrap();
+    for target in deny["graph"]["targets"].as_array().unwrap() {
+        let cpu = target.as_str().unwrap().strip_suffix("-unknown-linux-gnu").unwrap();
+        assert!(build.contains(&format!("cpu={cpu} ;;")), "{cpu}");
+    }
+    let packages = build.matches("cargo build").count();
+    assert_eq!(packages, build.matches("--target \"$target\"").count());
+    for package in build.split("--package ").skip(1) {
+        let package = package.split_whitespace().next().unwrap();
+        assert!(root().join(package).join("src/main.rs").is_file(), "{package} has no program");
+    }
 }
 
 /// What hadolint would find.
 #[test]
 fn instructions_leave_nothing_behind_and_fetch_nothing_unseen() {
-    let known = ["FROM", "WORKDIR", "COPY", "RUN", "LABEL", "USER", "EXPOSE", "ENTRYPOINT"];
+    let known = ["FROM", "ARG", "WORKDIR", "COPY", "RUN", "LABEL", "USER", "EXPOSE", "ENTRYPOINT"];
     let instructions = dockerfile();
     for Instruction { word, rest } in &instructions {
         assert!(known.contains(&word.as_str()), "{word}: ADD fetches, CMD and ENV are not used");
@@ -115,7 +169,7 @@ fn labels_and_tags_are_of_this_version() {
     for name in ["agent", "cli"] {
         let labels = of(stage(&instructions, name), "LABEL").join(" ");
         assert!(labels.contains(&format!("image.version=\"{version}\"")), "{name}: {labels}");
-        for label in ["title", "description", "source", "licenses"] {
+        for label in ["title", "description", "revision", "source", "licenses", "base.name"] {
             assert!(labels.contains(&format!("org.opencontainers.image.{label}=\"")), "{label}");
         }
     }
@@ -123,11 +177,17 @@ fn labels_and_tags_are_of_this_version() {
     let pod = agent.spec.unwrap().template.spec.unwrap();
     let image = pod.containers[0].image.clone().unwrap();
     assert_eq!(image, format!("ghcr.io/ignoramuss/orb8-agent:{version}"));
-    let e2e: Kustomization = documents("e2e/kustomization.yaml")[0].read();
-    let [replaced] = e2e.images.as_slice() else { panic!("one image") };
-    assert!(image.starts_with(&format!("{}:", replaced.name)), "e2e would run the released image");
-    let built = format!("IMAGE={}:{}\n", replaced.name, replaced.new_tag);
-    assert!(text("e2e/run").contains(&built), "e2e/run builds another one");
+    let built = |folder: &str| {
+        let user: Kustomization = documents(format!("{folder}/kustomization.yaml"))[0].read();
+        let [replaced] = user.images.as_slice() else { panic!("one image") };
+        let is_replaced = image.starts_with(&format!("{}:", replaced.name));
+        assert!(is_replaced, "{folder} would run the released image");
+        format!("{}:{}", replaced.name, replaced.new_tag)
+    };
+    let by_e2e = format!("IMAGE={}\n", built("e2e"));
+    assert!(text("e2e/run").contains(&by_e2e), "e2e/run builds another one");
+    let told = format!("--tag {} ", built("deploy/overlays/dev"));
+    assert!(text("deploy/overlays/dev/kustomization.yaml").contains(&told), "{told}");
 }
 
 #[test]

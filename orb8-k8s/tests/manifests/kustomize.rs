@@ -15,19 +15,57 @@ use super::documents::{documents, files, root};
 pub(super) struct Kustomization {
     api_version: String,
     kind: String,
+    #[serde(default)]
     resources: Vec<PathBuf>,
     #[serde(default)]
+    components: Vec<PathBuf>,
+    #[serde(default)]
     patches: Vec<Patch>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    #[serde(default)]
+    config_map_generator: Vec<ConfigMapGenerator>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generator_options: Option<GeneratorOptions>,
     #[serde(default)]
     labels: Vec<Labels>,
     #[serde(default)]
     pub(super) images: Vec<Image>,
 }
 
+/// By a file, or in place.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Patch {
+    File { path: PathBuf },
+    Inline { target: Target, patch: String },
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Patch {
-    path: PathBuf,
+struct Target {
+    group: String,
+    kind: String,
+    name: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigMapGenerator {
+    name: String,
+    files: Vec<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    options: Option<GeneratorOptions>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct GeneratorOptions {
+    labels: Map<String, Value>,
+    #[serde(default)]
+    annotations: Map<String, Value>,
+    #[serde(default)]
+    disable_name_suffix_hash: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,10 +105,11 @@ pub(super) struct KindNode {
 }
 
 const FILE: &str = "kustomization.yaml";
-/// Read by kind itself.
-const NO_RESOURCES: [&str; 1] = ["e2e/kind.yaml"];
+/// Read by kind and by Prometheus themselves, and one of two that exclude each other.
+const NO_RESOURCES: [&str; 3] =
+    ["e2e/kind.yaml", "deploy/prometheus/podmonitor.yaml", "deploy/prometheus/scrape.yaml"];
 
-fn folders() -> Vec<PathBuf> {
+pub(super) fn folders() -> Vec<PathBuf> {
     let all = ["deploy", "e2e"].into_iter().flat_map(files);
     all.filter(|file| file.ends_with(FILE)).map(|file| file.parent().unwrap().to_owned()).collect()
 }
@@ -81,8 +120,16 @@ fn kustomizations_list_every_file_beside_them_and_no_other() {
     assert!(folders.contains(&"deploy".into()) && folders.contains(&"e2e".into()), "{folders:?}");
     for folder in folders {
         let kustomization: Kustomization = documents(folder.join(FILE))[0].read();
-        let patches = kustomization.patches.iter().map(|patch| &patch.path);
+        let patches = kustomization.patches.iter().filter_map(|patch| match patch {
+            Patch::File { path } => Some(path),
+            Patch::Inline { .. } => None,
+        });
+        let generated = kustomization.config_map_generator.iter().flat_map(|map| &map.files);
+        for file in generated {
+            assert!(root().join(&folder).join(file).is_file(), "{}", file.display());
+        }
         let (listed, bases): (BTreeSet<_>, BTreeSet<_>) = (kustomization.resources.iter())
+            .chain(&kustomization.components)
             .chain(patches)
             .map(|path| folder.join(path))
             .partition(|path| root().join(path).is_file());
@@ -107,7 +154,7 @@ fn no_base_contains_its_user() {
     for folder in folders() {
         let kustomization: Kustomization = documents(folder.join(FILE))[0].read();
         let user = fs::canonicalize(root().join(&folder)).unwrap();
-        for resource in kustomization.resources {
+        for resource in kustomization.resources.into_iter().chain(kustomization.components) {
             let base = fs::canonicalize(user.join(&resource)).unwrap();
             assert!(!user.starts_with(&base), "{} in {}", resource.display(), folder.display());
         }

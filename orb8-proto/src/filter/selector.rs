@@ -17,7 +17,7 @@ use self::lexer::{Lexer, Token};
 
 /// A compiled label selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Selector(Vec<Requirement>);
+pub struct Selector(Vec<Requirement>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Requirement {
@@ -60,7 +60,12 @@ pub enum SelectorProblem {
 }
 
 impl Selector {
-    fn new(text: &str) -> Result<Self, SelectorProblem> {
+    /// Compiles a selector.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn new(text: &str) -> Result<Self, SelectorProblem> {
         let mut tokens = Lexer::new(text);
         let mut requirements = Vec::new();
         loop {
@@ -74,7 +79,7 @@ impl Selector {
     }
 
     /// Whether a pod matches whose labels `value_of` tells.
-    pub(super) fn matches<'a>(&self, value_of: impl Fn(&str) -> Option<&'a str>) -> bool {
+    pub fn matches<'a>(&self, value_of: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0.iter().all(|Requirement { key, test }| {
             let value = value_of(key);
             let is_in = |values: &[Box<str>]| {

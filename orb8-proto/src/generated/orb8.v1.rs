@@ -1008,6 +1008,9 @@ pub struct TcpEvent {
     pub network_namespace: u32,
     #[prost(string, tag = "27")]
     pub node_name: ::prost::alloc::string::String,
+    /// Of the agent's own API traffic. Hidden unless asked for.
+    #[prost(bool, tag = "28")]
+    pub self_traffic: bool,
 }
 /// What TCP knows of one connection, from its local end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1716,6 +1719,237 @@ impl KubernetesState {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct QueryWorkloadsRequest {
+    /// Matched against the owner of the local end: who it is, and nothing of its traffic. A filter by a
+    /// side, an address, a port, a protocol, a Service or an interface is refused.
+    #[prost(message, repeated, tag = "1")]
+    pub include: ::prost::alloc::vec::Vec<FlowFilter>,
+    #[prost(message, repeated, tag = "2")]
+    pub exclude: ::prost::alloc::vec::Vec<FlowFilter>,
+    #[prost(enumeration = "WorkloadGroup", tag = "3")]
+    pub group_by: i32,
+    #[prost(enumeration = "WorkloadSortBy", tag = "4")]
+    pub sort_by: i32,
+    #[prost(bool, tag = "5")]
+    pub ascending: bool,
+    /// 0 for the default of 100; at most 100,000.
+    #[prost(uint32, tag = "6")]
+    pub limit: u32,
+    /// How many peers of each workload are told, those with most bytes first; at most 1,000.
+    #[prost(uint32, tag = "7")]
+    pub peers: u32,
+    #[prost(bool, tag = "8")]
+    pub include_self_traffic: bool,
+    /// Only these, by WorkloadSummary.key; all where there are none.
+    #[prost(string, repeated, tag = "9")]
+    pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct QueryWorkloadsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub workloads: ::prost::alloc::vec::Vec<WorkloadSummary>,
+    /// Workloads that matched, before the limit.
+    #[prost(uint64, tag = "2")]
+    pub total_matched: u64,
+    /// All that matched, before the limit: a WorkloadSummary without owner, peers and key.
+    #[prost(message, optional, tag = "3")]
+    pub totals: ::core::option::Option<WorkloadSummary>,
+    #[prost(string, tag = "4")]
+    pub node_name: ::prost::alloc::string::String,
+}
+/// What one workload does on the network, from its own side. Traffic is that of the flows that the
+/// agent holds, connections are those that it knows, and DNS is all since it started.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WorkloadSummary {
+    /// What all of it has in common: a controller's has no pod, a pod's no container. Absent for what
+    /// nobody is known to own.
+    #[prost(message, optional, tag = "1")]
+    pub workload: ::core::option::Option<Workload>,
+    /// Tells it from others as long as the agent runs; for QueryWorkloadsRequest.keys.
+    #[prost(string, tag = "2")]
+    pub key: ::prost::alloc::string::String,
+    /// Pods that there is anything to tell of.
+    #[prost(uint32, tag = "3")]
+    pub pods: u32,
+    #[prost(message, optional, tag = "4")]
+    pub sent: ::core::option::Option<Traffic>,
+    #[prost(message, optional, tag = "5")]
+    pub received: ::core::option::Option<Traffic>,
+    /// Flows that have not ended.
+    #[prost(uint64, tag = "6")]
+    pub active_flows: u64,
+    /// Different ones at the other ends of its flows.
+    #[prost(uint64, tag = "7")]
+    pub peer_count: u64,
+    #[prost(message, repeated, tag = "8")]
+    pub peers: ::prost::alloc::vec::Vec<WorkloadPeer>,
+    #[prost(message, optional, tag = "9")]
+    pub tcp: ::core::option::Option<WorkloadTcp>,
+    /// What it asked for.
+    #[prost(message, optional, tag = "10")]
+    pub dns: ::core::option::Option<WorkloadDns>,
+    /// What it was asked.
+    #[prost(message, optional, tag = "11")]
+    pub dns_served: ::core::option::Option<WorkloadDns>,
+    /// Unix time in nanoseconds of the last packet; 0 where no flow is held.
+    #[prost(uint64, tag = "12")]
+    pub last_seen_ns: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Traffic {
+    /// IP bytes and wire packets.
+    #[prost(uint64, tag = "1")]
+    pub bytes: u64,
+    #[prost(uint64, tag = "2")]
+    pub packets: u64,
+    /// Averages over the last drain interval.
+    #[prost(uint64, tag = "3")]
+    pub bytes_per_second: u64,
+    #[prost(uint64, tag = "4")]
+    pub packets_per_second: u64,
+}
+/// Who a workload talks to: another one grouped likewise, a Service, a node, a name or an address.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WorkloadPeer {
+    /// Without port; without address where the peer has a name.
+    #[prost(message, optional, tag = "1")]
+    pub endpoint: ::core::option::Option<Endpoint>,
+    /// From and to the workload, not the peer.
+    #[prost(message, optional, tag = "2")]
+    pub sent: ::core::option::Option<Traffic>,
+    #[prost(message, optional, tag = "3")]
+    pub received: ::core::option::Option<Traffic>,
+    #[prost(uint64, tag = "4")]
+    pub active_flows: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WorkloadTcp {
+    #[prost(uint64, tag = "1")]
+    pub open_connections: u64,
+    /// Open, or closed in the last minute. The figures below are of these.
+    #[prost(uint64, tag = "2")]
+    pub connections: u64,
+    /// Segments that were sent again.
+    #[prost(uint64, tag = "3")]
+    pub retransmits: u64,
+    /// The kernel's smoothed round-trip times, one of each connection, nanoseconds.
+    #[prost(message, optional, tag = "4")]
+    pub rtt: ::core::option::Option<Histogram>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WorkloadDns {
+    #[prost(uint64, tag = "1")]
+    pub queries: u64,
+    #[prost(uint64, tag = "2")]
+    pub responses: u64,
+    /// Responses with another code than NOERROR.
+    #[prost(uint64, tag = "3")]
+    pub errors: u64,
+    /// Queries without a response in time.
+    #[prost(uint64, tag = "4")]
+    pub timeouts: u64,
+    /// Of answered queries, nanoseconds.
+    #[prost(message, optional, tag = "5")]
+    pub latency: ::core::option::Option<Histogram>,
+}
+/// What makes one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum WorkloadGroup {
+    Unspecified = 0,
+    /// A controller (Deployment, Job, …) with all its pods; else as WORKLOAD_GROUP_POD.
+    Workload = 1,
+    /// A pod with all its containers; else as WORKLOAD_GROUP_CONTAINER.
+    Pod = 2,
+    /// A container, a systemd unit, or any other cgroup.
+    Container = 3,
+}
+impl WorkloadGroup {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "WORKLOAD_GROUP_UNSPECIFIED",
+            Self::Workload => "WORKLOAD_GROUP_WORKLOAD",
+            Self::Pod => "WORKLOAD_GROUP_POD",
+            Self::Container => "WORKLOAD_GROUP_CONTAINER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WORKLOAD_GROUP_UNSPECIFIED" => Some(Self::Unspecified),
+            "WORKLOAD_GROUP_WORKLOAD" => Some(Self::Workload),
+            "WORKLOAD_GROUP_POD" => Some(Self::Pod),
+            "WORKLOAD_GROUP_CONTAINER" => Some(Self::Container),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum WorkloadSortBy {
+    Unspecified = 0,
+    Bytes = 1,
+    Rate = 2,
+    Packets = 3,
+    Flows = 4,
+    Peers = 5,
+    Connections = 6,
+    Retransmits = 7,
+    /// By the 99th percentile.
+    Rtt = 8,
+    Queries = 9,
+    Errors = 10,
+    Timeouts = 11,
+    /// By the 99th percentile.
+    Latency = 12,
+}
+impl WorkloadSortBy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "WORKLOAD_SORT_BY_UNSPECIFIED",
+            Self::Bytes => "WORKLOAD_SORT_BY_BYTES",
+            Self::Rate => "WORKLOAD_SORT_BY_RATE",
+            Self::Packets => "WORKLOAD_SORT_BY_PACKETS",
+            Self::Flows => "WORKLOAD_SORT_BY_FLOWS",
+            Self::Peers => "WORKLOAD_SORT_BY_PEERS",
+            Self::Connections => "WORKLOAD_SORT_BY_CONNECTIONS",
+            Self::Retransmits => "WORKLOAD_SORT_BY_RETRANSMITS",
+            Self::Rtt => "WORKLOAD_SORT_BY_RTT",
+            Self::Queries => "WORKLOAD_SORT_BY_QUERIES",
+            Self::Errors => "WORKLOAD_SORT_BY_ERRORS",
+            Self::Timeouts => "WORKLOAD_SORT_BY_TIMEOUTS",
+            Self::Latency => "WORKLOAD_SORT_BY_LATENCY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WORKLOAD_SORT_BY_UNSPECIFIED" => Some(Self::Unspecified),
+            "WORKLOAD_SORT_BY_BYTES" => Some(Self::Bytes),
+            "WORKLOAD_SORT_BY_RATE" => Some(Self::Rate),
+            "WORKLOAD_SORT_BY_PACKETS" => Some(Self::Packets),
+            "WORKLOAD_SORT_BY_FLOWS" => Some(Self::Flows),
+            "WORKLOAD_SORT_BY_PEERS" => Some(Self::Peers),
+            "WORKLOAD_SORT_BY_CONNECTIONS" => Some(Self::Connections),
+            "WORKLOAD_SORT_BY_RETRANSMITS" => Some(Self::Retransmits),
+            "WORKLOAD_SORT_BY_RTT" => Some(Self::Rtt),
+            "WORKLOAD_SORT_BY_QUERIES" => Some(Self::Queries),
+            "WORKLOAD_SORT_BY_ERRORS" => Some(Self::Errors),
+            "WORKLOAD_SORT_BY_TIMEOUTS" => Some(Self::Timeouts),
+            "WORKLOAD_SORT_BY_LATENCY" => Some(Self::Latency),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueryFlowsRequest {
     /// A flow is returned when any of these matches (all, when there are none) …
     #[prost(message, repeated, tag = "1")]
@@ -1730,7 +1964,10 @@ pub struct QueryFlowsRequest {
     /// 0 for the default of 100; at most 100,000.
     #[prost(uint32, tag = "5")]
     pub limit: u32,
-    /// Unix time in nanoseconds. A flow is returned when it was active in \[start, end\].
+    /// Unix time in nanoseconds. With either, the answer is from the history: the flows that moved in that
+    /// window, ended ones included, with the bytes and packets of the window (see the answer's
+    /// `window_*`). An agent without a history answers with the flows that it holds and that were
+    /// active then, with their totals.
     #[prost(uint64, optional, tag = "6")]
     pub start_time_ns: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "7")]
@@ -1747,6 +1984,17 @@ pub struct QueryFlowsResponse {
     pub total_matched: u64,
     #[prost(message, optional, tag = "3")]
     pub accounting: ::core::option::Option<Accounting>,
+    /// Only where the answer is from the history, Unix time in nanoseconds. The flows' `bytes`, `packets`,
+    /// `tcp_flags` and `last_seen_ns` (to the microsecond) are of \[window_start, window_end\], which is
+    /// what was asked for, extended to where the history is divided (5 s at most); rates are averages
+    /// over it, and `tcp` is there where the window has no end, as it is now.
+    #[prost(uint64, optional, tag = "4")]
+    pub window_start_ns: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub window_end_ns: ::core::option::Option<u64>,
+    /// Since when the history knows everything. A window that begins earlier has less than happened.
+    #[prost(uint64, optional, tag = "6")]
+    pub history_start_ns: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StreamEventsRequest {
@@ -2430,6 +2678,31 @@ pub mod orbit_agent_service_client {
                 .insert(GrpcMethod::new("orb8.v1.OrbitAgentService", "QueryPods"));
             self.inner.unary(req, path, codec).await
         }
+        /// What each workload of this node does on the network.
+        pub async fn query_workloads(
+            &mut self,
+            request: impl tonic::IntoRequest<super::QueryWorkloadsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::QueryWorkloadsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/orb8.v1.OrbitAgentService/QueryWorkloads",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("orb8.v1.OrbitAgentService", "QueryWorkloads"));
+            self.inner.unary(req, path, codec).await
+        }
         /// What runs, what does not and why, and what it costs.
         pub async fn get_status(
             &mut self,
@@ -2536,6 +2809,14 @@ pub mod orbit_agent_service_server {
             request: tonic::Request<super::QueryPodsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::QueryPodsResponse>,
+            tonic::Status,
+        >;
+        /// What each workload of this node does on the network.
+        async fn query_workloads(
+            &self,
+            request: tonic::Request<super::QueryWorkloadsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::QueryWorkloadsResponse>,
             tonic::Status,
         >;
         /// What runs, what does not and why, and what it costs.
@@ -2943,6 +3224,52 @@ pub mod orbit_agent_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/orb8.v1.OrbitAgentService/QueryWorkloads" => {
+                    #[allow(non_camel_case_types)]
+                    struct QueryWorkloadsSvc<T: OrbitAgentService>(pub Arc<T>);
+                    impl<
+                        T: OrbitAgentService,
+                    > tonic::server::UnaryService<super::QueryWorkloadsRequest>
+                    for QueryWorkloadsSvc<T> {
+                        type Response = super::QueryWorkloadsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::QueryWorkloadsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OrbitAgentService>::query_workloads(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = QueryWorkloadsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/orb8.v1.OrbitAgentService/GetStatus" => {
                     #[allow(non_camel_case_types)]
                     struct GetStatusSvc<T: OrbitAgentService>(pub Arc<T>);
@@ -3027,4 +3354,60 @@ pub mod orbit_agent_service_server {
     impl<T> tonic::server::NamedService for OrbitAgentServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
+}
+/// What a recording is of: its first message. docs/recording.md has the format around it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordingHeader {
+    /// The node whose agent was recorded.
+    #[prost(string, tag = "1")]
+    pub node_name: ::prost::alloc::string::String,
+    /// Version of the orb8 that recorded, and of the agent.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub agent_version: ::prost::alloc::string::String,
+    /// Unix time in nanoseconds.
+    #[prost(uint64, tag = "4")]
+    pub started_ns: u64,
+    /// The signals that are in it: flow, dns, tcp.
+    #[prost(string, repeated, tag = "5")]
+    pub signals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Time between two snapshots of the queries.
+    #[prost(uint64, tag = "6")]
+    pub snapshot_interval_ns: u64,
+    /// Whether it was filtered: what is missing may have happened.
+    #[prost(bool, tag = "7")]
+    pub filtered: bool,
+}
+/// The end of a snapshot: with it, the answers before it with the same time are complete.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RecordingSnapshot {
+    /// Queries that failed or were too large, and why.
+    #[prost(message, repeated, tag = "1")]
+    pub gaps: ::prost::alloc::vec::Vec<RecordingGap>,
+    /// Messages before it that are of this snapshot.
+    #[prost(uint64, tag = "2")]
+    pub messages: u64,
+}
+/// Something that the recorder asked for and did not get.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordingGap {
+    /// flows, dns, tcp, pods, workloads or status; or the signal whose stream ended.
+    #[prost(string, tag = "1")]
+    pub of: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The last message of a recording that ended as it should.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordingEnd {
+    /// Messages of streams that are in it.
+    #[prost(uint64, tag = "1")]
+    pub events: u64,
+    /// Snapshots that are in it.
+    #[prost(uint64, tag = "2")]
+    pub snapshots: u64,
+    /// Why it ended, where somebody should know.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }

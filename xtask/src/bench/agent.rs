@@ -150,6 +150,11 @@ impl Agent {
         Ok(fs::write(format!("/proc/{}/clear_refs", self.pid()), PEAK)?)
     }
 
+    /// Descriptors that it has open.
+    pub(crate) fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
+    }
+
     /// Reads its metrics.
     pub(crate) fn metrics(&self) -> Result<Metrics> {
         self.get("/metrics").map(Metrics)
@@ -238,7 +243,22 @@ fn kib(status: &str, name: &str) -> Option<f64> {
 /// One scrape, as text.
 pub(crate) struct Metrics(String);
 
+impl From<&str> for Metrics {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 impl Metrics {
+    /// Every series, its name with its labels, and its value.
+    pub(crate) fn series(&self) -> impl Iterator<Item = (&str, f64)> {
+        let samples = self.0.lines().filter(|line| !line.starts_with('#'));
+        samples.filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            Some((series, value.parse().ok()?))
+        })
+    }
+
     /// The value of a metric, or the sum over its labels.
     pub(crate) fn get(&self, name: &str) -> Result<f64> {
         let values = self.0.lines().filter_map(|line| {

@@ -1,7 +1,7 @@
 //! What it costs to know who is at the ends: the index, the agent's process, and the pipeline while
 //! a cluster of 5,000 pods is listed.
 
-mod cluster;
+pub(super) mod cluster;
 mod enrichment;
 mod lookups;
 mod manifests;

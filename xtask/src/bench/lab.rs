@@ -145,7 +145,7 @@ impl Netns {
 pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
-    fn new(path: &Path) -> Result<Self> {
+    pub(super) fn new(path: &Path) -> Result<Self> {
         fs::DirBuilder::new()
             .mode(0o755)
             .create(path)

@@ -9,7 +9,7 @@ use nix::{sys::utsname::uname, unistd::Uid};
 use super::{
     Args, Part, cost, footprint, identity, interrupt,
     lab::Lab,
-    latency, rate,
+    latency, metrics, rate,
     report::{self, Table},
     signals,
 };
@@ -104,6 +104,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     if wanted(Part::Identity) {
         publish(args, Part::Identity, &identity::measure(&lab, &plan)?)?;
+    }
+    if wanted(Part::Metrics) {
+        publish(args, Part::Metrics, &metrics::measure(&plan)?)?;
     }
     Ok(())
 }

@@ -75,5 +75,9 @@ pub(crate) const RSS_IDENTITY: Target = Target::AtMost(40.0, " MiB");
 /// How long new flows may wait while all objects are listed again.
 pub(crate) const STALL: Target = Target::AtMost(50.0, " ms");
 
+/// A scrape with 5,000 pods, and what it may keep the pipeline waiting.
+pub(crate) const SCRAPE: Target = Target::AtMost(100.0, " ms");
+pub(crate) const SCRAPE_WAIT: Target = Target::AtMost(5.0, " ms");
+
 /// From the kernel's time of a new flow to the subscriber.
 pub(crate) const LATENCY_P99: Target = Target::AtMost(10.0, " ms");

@@ -140,7 +140,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn start(
+    pub(super) fn start(
         netns: &Netns,
         cgroup: Option<&Cgroup>,
         cpu: Option<usize>,

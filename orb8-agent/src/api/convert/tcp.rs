@@ -76,6 +76,7 @@ impl Converter {
             socket_cookie: *cookie,
             network_namespace: *netns,
             node_name: self.node_name.to_string(),
+            self_traffic: event.self_traffic,
             ..v1::TcpEvent::default()
         };
         with_kind(told, kind)

@@ -75,6 +75,23 @@ fn what_events_add_is_what_the_flow_has() {
 }
 
 #[test]
+fn a_flow_ends_before_another_with_its_key_begins() {
+    let mut bench = Bench::new();
+    let mut subscription = bench.pipeline.subscribe();
+    bench.cycle(&[counted(socket(1), 5)]);
+    let reopened = FlowSample { tcp_flags: 2, ..moment(socket(1), SampleKind::New) };
+    bench.ingest(&[
+        moment(socket(1), SampleKind::Rst),
+        FlowSample { first: UnixNanos(3), last: UnixNanos(3), ..reopened },
+    ]);
+    let reset = EndReason::Rst;
+    assert_eq!(
+        receive(&mut subscription).0,
+        [FlowStep::New, FlowStep::Closing(reset), FlowStep::End(reset), FlowStep::New]
+    );
+}
+
+#[test]
 fn a_closed_flow_that_makes_room_tells_its_last_counts() {
     let mut bench = Bench::with(|config| config.store.max_flows = 1);
     let mut subscription = bench.pipeline.subscribe();
@@ -90,8 +107,8 @@ fn a_closed_flow_that_makes_room_tells_its_last_counts() {
         [
             (FlowStep::New, 5, bytes_of(5)),
             (FlowStep::Closing(EndReason::Rst), 0, 0),
-            (FlowStep::New, 1, bytes_of(1)),
             (FlowStep::End(EndReason::Rst), 2, bytes_of(2)),
+            (FlowStep::New, 1, bytes_of(1)),
         ]
     );
 }

@@ -51,6 +51,33 @@ fn the_other_end_is_told_by_this_hosts_addresses() {
 }
 
 #[test]
+fn what_the_agent_exports_is_its_own() {
+    let is_own = |source, destination, direction, of| {
+        let mut bench = Bench::new();
+        bench.pipeline.set_collector_port(4317);
+        let address = |(last, port)| (mapped(last), port);
+        let ((source_addr, source_port), (destination_addr, destination_port)) =
+            (address(source), address(destination));
+        let key = FlowKey {
+            source_addr,
+            source_port,
+            destination_addr,
+            destination_port,
+            direction,
+            cgroup_id: of,
+            ..socket(0)
+        };
+        bench.ingest(&[counted(key, 1)]);
+        bench.flows()[0].self_traffic
+    };
+    let (agent, collector) = ((1, 40_000), (9, 4317));
+    assert!(is_own(agent, collector, DIRECTION_EGRESS, OWN_CGROUP));
+    assert!(is_own(collector, agent, DIRECTION_INGRESS, OWN_CGROUP));
+    assert!(!is_own(agent, collector, DIRECTION_EGRESS, 5), "another pod's export");
+    assert!(!is_own((1, 4317), (9, 40_000), DIRECTION_EGRESS, OWN_CGROUP), "a collector beside it");
+}
+
+#[test]
 fn a_containers_loopback_is_its_own() {
     let cgroups = tempfile::tempdir().unwrap();
     let path = cgroups.path().join("docker").join("0123456789abcdef".repeat(4));

@@ -10,6 +10,7 @@ use super::totals::Added;
 use super::{ConnectionOwner, LIVE_STATES};
 use crate::event::{SocketEnd, TcpFigures, TcpKind, TcpRole, TcpSample, UnixNanos};
 use crate::identity::Party;
+use crate::metrics::distribution::RoundTrips;
 use crate::store::Label;
 
 /// A connection, seen from its local end.
@@ -311,6 +312,10 @@ pub(super) struct RttAdded {
 }
 
 impl RttAdded {
+    pub(super) fn round_trips(&self) -> RoundTrips<'_> {
+        RoundTrips { counts: &self.counts, sum_us: self.sum_us }
+    }
+
     fn between(old: Option<&TcpFigures>, new: &TcpFigures) -> Self {
         let of = |bucket: usize| old.map_or(0, |old| old.rtt[bucket]);
         Self {

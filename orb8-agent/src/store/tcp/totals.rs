@@ -56,6 +56,17 @@ pub(super) struct Added {
     pub(super) rtt: Option<RttAdded>,
 }
 
+impl Added {
+    /// Segments that were sent again and that no connection of the table will tell of.
+    pub(super) fn resent_by(sample: &TcpSample) -> Self {
+        let resent = match sample.kind {
+            TcpKind::Retransmit { segments, .. } => segments.into(),
+            _ => 0,
+        };
+        Self { resent, rtt: None }
+    }
+}
+
 impl TcpTotals {
     /// Counts what a sample tells by itself.
     pub(super) fn count(&mut self, sample: &TcpSample) {
@@ -76,13 +87,6 @@ impl TcpTotals {
             TcpKind::Overflow { overflows, .. } => self.overflows += u64::from(*overflows),
             // By its connection: `segments` of a lost event would be missing.
             TcpKind::Retransmit { .. } | TcpKind::Progress | TcpKind::State => {}
-        }
-    }
-
-    /// Counts segments that were sent again and that no connection of the table will tell of.
-    pub(super) fn count_resent(&mut self, sample: &TcpSample) {
-        if let TcpKind::Retransmit { segments, .. } = sample.kind {
-            self.resent += u64::from(segments);
         }
     }
 

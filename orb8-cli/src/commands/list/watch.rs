@@ -35,7 +35,7 @@ pub(super) async fn run<L: List>(
             () = reached(end) => break Ok(()),
             _ = ticks.tick() => {}
         }
-        let printed = match query(connection, list, list.since()).await {
+        let printed = match query(connection, list, list.since(connection)).await {
             Ok(answer) => frame(&answer, list, shape, in_place, console),
             Err(error) => Err(error),
         };

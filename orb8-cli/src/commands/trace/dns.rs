@@ -12,7 +12,7 @@ use super::summary::Tally;
 use super::{Stream, Told};
 use crate::args::{DnsArgs, StreamArgs};
 use crate::commands::{DNS_LOST_IN_RING, counted};
-use crate::connection::Client;
+use crate::connection::Connection;
 use crate::output::{Machine, dns};
 
 impl Stream for DnsArgs {
@@ -29,16 +29,16 @@ impl Stream for DnsArgs {
 
     async fn subscribe(
         &self,
-        client: &mut Client,
+        connection: &mut Connection,
     ) -> Result<Response<Streaming<StreamDnsResponse>>, Status> {
         let request = StreamDnsRequest {
             include: self.filters.include.clone(),
             exclude: self.filters.exclude.clone(),
             last: self.stream.last.unwrap_or(0),
             no_follow: self.stream.is_past(),
-            since_time_ns: self.stream.since_ns(),
+            since_time_ns: self.stream.since.map(|since| connection.moment(since)),
         };
-        client.stream_dns(request).await
+        connection.client.stream_dns(request).await
     }
 
     fn told(message: &StreamDnsResponse) -> Told<'_, DnsExchange> {

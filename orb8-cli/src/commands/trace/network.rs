@@ -15,7 +15,7 @@ use super::summary::Tally;
 use super::{Stream, Told};
 use crate::args::{NetworkArgs, StreamArgs};
 use crate::commands::{FLOWS_LOST_IN_RING, counted};
-use crate::connection::Client;
+use crate::connection::Connection;
 use crate::output::{Machine, flow};
 
 impl Stream for NetworkArgs {
@@ -32,7 +32,7 @@ impl Stream for NetworkArgs {
 
     async fn subscribe(
         &self,
-        client: &mut Client,
+        connection: &mut Connection,
     ) -> Result<Response<Streaming<StreamEventsResponse>>, Status> {
         let request = StreamEventsRequest {
             include: self.filters.include.clone(),
@@ -41,9 +41,9 @@ impl Stream for NetworkArgs {
             kinds: self.kinds(),
             last: self.stream.last.unwrap_or(0),
             no_follow: self.stream.is_past(),
-            since_time_ns: self.stream.since_ns(),
+            since_time_ns: self.stream.since.map(|since| connection.moment(since)),
         };
-        client.stream_events(request).await
+        connection.client.stream_events(request).await
     }
 
     fn told(event: &StreamEventsResponse) -> Told<'_, Flows> {

@@ -14,7 +14,7 @@ use super::summary::Tally;
 use super::{Stream, Told};
 use crate::args::{StreamArgs, TcpArgs};
 use crate::commands::{TCP_LOST_IN_RING, counted};
-use crate::connection::Client;
+use crate::connection::Connection;
 use crate::output::{Machine, tcp};
 
 impl Stream for TcpArgs {
@@ -31,7 +31,7 @@ impl Stream for TcpArgs {
 
     async fn subscribe(
         &self,
-        client: &mut Client,
+        connection: &mut Connection,
     ) -> Result<Response<Streaming<StreamTcpResponse>>, Status> {
         let request = StreamTcpRequest {
             include: self.filters.include.clone(),
@@ -39,9 +39,9 @@ impl Stream for TcpArgs {
             include_self_traffic: self.include_self,
             last: self.stream.last.unwrap_or(0),
             no_follow: self.stream.is_past(),
-            since_time_ns: self.stream.since_ns(),
+            since_time_ns: self.stream.since.map(|since| connection.moment(since)),
         };
-        client.stream_tcp(request).await
+        connection.client.stream_tcp(request).await
     }
 
     fn told(message: &StreamTcpResponse) -> Told<'_, TcpEvent> {

@@ -185,7 +185,7 @@ fn summary(workload: Option<Workload>, name: &str, responses: [(u32, &str, u64);
     }
 }
 
-pub(in crate::tests) fn summaries() -> Vec<DnsSummary> {
+pub(crate) fn summaries() -> Vec<DnsSummary> {
     let search = "models.example.com.ml.svc.cluster.local";
     vec![
         summary(
@@ -209,7 +209,7 @@ pub(in crate::tests) fn summaries() -> Vec<DnsSummary> {
     ]
 }
 
-pub(in crate::tests) fn totals() -> DnsTotals {
+pub(crate) fn totals() -> DnsTotals {
     DnsTotals {
         queries: 164_001,
         responses: 163_985,

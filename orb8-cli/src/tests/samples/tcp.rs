@@ -169,7 +169,7 @@ fn connection(source: Endpoint, destination: Endpoint, health: TcpHealth) -> Tcp
     }
 }
 
-pub(in crate::tests) fn connections() -> Vec<TcpConnection> {
+pub(crate) fn connections() -> Vec<TcpConnection> {
     let gone = TcpHealth {
         state: TcpState::Close.into(),
         closed_ns: NOON - 30 * SECOND,
@@ -188,7 +188,7 @@ pub(in crate::tests) fn connections() -> Vec<TcpConnection> {
     ]
 }
 
-pub(in crate::tests) fn totals() -> TcpTotals {
+pub(crate) fn totals() -> TcpTotals {
     let times = Histogram {
         counts: vec![1, 2],
         shift: 20,

@@ -121,7 +121,13 @@ fn a_pod_that_comes_back_is_not_forgotten() {
     let mut world = World::synced();
     let a = pod_with("a", "c1", None);
     world.apply(Source::LocalPods, &a);
+    assert!(world.index.has_pod("a"));
     world.delete(Source::LocalPods, &a);
+    assert!(world.index.pod("a").is_some() && !world.index.has_pod("a"));
+    let mut ended = a.clone();
+    ended["status"]["phase"] = json!("Succeeded");
+    world.apply(Source::LocalPods, &ended);
+    assert!(!world.index.has_pod("a"), "it is there, and has ended");
     world.apply(Source::LocalPods, &a);
     world.set_time(700);
     world.writer.expire();

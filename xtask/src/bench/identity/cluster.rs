@@ -146,7 +146,7 @@ fn successor(pod: u32, round: u32) -> String {
 }
 
 /// A runtime whose threads are in a namespace.
-pub(super) fn runtime_at(netns: &Netns, workers: usize) -> Result<Runtime> {
+pub(in crate::bench) fn runtime_at(netns: &Netns, workers: usize) -> Result<Runtime> {
     let netns = netns.clone()?;
     let enter = move || netns.enter().expect("root may enter the namespaces that it made");
     let mut builder = Builder::new_multi_thread();
@@ -155,7 +155,7 @@ pub(super) fn runtime_at(netns: &Netns, workers: usize) -> Result<Runtime> {
 }
 
 /// Runs a future on the runtime's own threads, where the caller's is elsewhere.
-pub(super) fn on<F>(runtime: &Runtime, future: F) -> Result<F::Output>
+pub(in crate::bench) fn on<F>(runtime: &Runtime, future: F) -> Result<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {

@@ -1,0 +1,366 @@
+use crossterm::event::{KeyCode, KeyModifiers};
+use orb8_proto::v1::{
+    QueryFlowsResponse, QueryWorkloadsResponse, SortBy, WorkloadGroup, WorkloadSortBy,
+};
+
+use super::*;
+use crate::tests::samples;
+use crate::top::keys::Step;
+use crate::top::poll::Answer;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A model that is driven.
+pub(in crate::top) struct Bench {
+    pub(in crate::top) model: Model,
+    now: u64,
+}
+
+impl Bench {
+    pub(in crate::top) fn new(size: (u16, u16)) -> Self {
+        Self::with(size, false)
+    }
+
+    pub(in crate::top) fn with(size: (u16, u16), colors: bool) -> Self {
+        let settings = Settings {
+            agent: "the agent at node-1:9090".into(),
+            include_self: false,
+            colors,
+            time_zone: TimeZone::UTC,
+            interval: SECOND,
+        };
+        let now = samples::NOON;
+        Self { model: Model::new(settings, Tab::Overview, size, now), now }
+    }
+
+    pub(in crate::top) fn press(&mut self, code: KeyCode) -> Option<Effect> {
+        self.press_with(code, KeyModifiers::NONE)
+    }
+
+    fn press_with(&mut self, code: KeyCode, modifiers: KeyModifiers) -> Option<Effect> {
+        self.model.update(Input::Key(KeyEvent::new(code, modifiers)), self.now)
+    }
+
+    pub(in crate::top) fn type_text(&mut self, text: &str) {
+        for c in text.chars() {
+            self.press(KeyCode::Char(c));
+        }
+    }
+
+    /// Answers all that is asked for, a second later.
+    pub(in crate::top) fn answer(&mut self) {
+        self.now += SECOND;
+        let answer = answers(self.model.plan());
+        self.model.update(Input::Heard(Heard::Answer(Box::new(answer))), self.now);
+    }
+
+    pub(in crate::top) fn silence(&mut self, seconds: u64) {
+        self.now += seconds * SECOND;
+        let reason = "the agent at node-1:9090 went away: connection refused".to_owned();
+        self.model.update(Input::Heard(Heard::Silence(reason)), self.now);
+    }
+
+    fn tick(&mut self, seconds: u64) {
+        self.now += seconds * SECOND;
+        self.model.update(Input::Tick, self.now);
+    }
+}
+
+/// Answers a plan from the samples.
+pub(in crate::top) fn answers(plan: &Plan) -> Answer {
+    let Asks { totals, workloads, flows, dns, tcp } = &plan.asks;
+    let all = |request: &orb8_proto::v1::QueryWorkloadsRequest| {
+        let mut answer = samples::workloads::answer();
+        let is_wanted = |key: &String| request.keys.is_empty() || request.keys.contains(key);
+        answer.workloads.retain(|row| is_wanted(&row.key));
+        answer.total_matched = answer.workloads.len() as u64;
+        Ok(answer)
+    };
+    let flow_list = QueryFlowsResponse {
+        flows: samples::flows(),
+        total_matched: 1_234,
+        ..QueryFlowsResponse::default()
+    };
+    Answer {
+        plan: plan.number,
+        status: samples::status(),
+        totals: totals.as_ref().map(all),
+        workloads: workloads.as_ref().map(all),
+        flows: flows.as_ref().map(|_| Ok(flow_list)),
+        dns: dns.as_ref().map(|_| {
+            Ok(orb8_proto::v1::QueryDnsResponse {
+                summaries: samples::dns::summaries(),
+                total_matched: samples::dns::summaries().len() as u64,
+                totals: Some(samples::dns::totals()),
+            })
+        }),
+        tcp: tcp.as_ref().map(|_| {
+            Ok(orb8_proto::v1::QueryTcpResponse {
+                connections: samples::tcp::connections(),
+                total_matched: samples::tcp::connections().len() as u64,
+                totals: Some(samples::tcp::totals()),
+            })
+        }),
+    }
+}
+
+#[test]
+fn each_tab_asks_for_what_it_shows() {
+    let mut bench = Bench::new((80, 24));
+    let mut asked = |key: char| {
+        bench.press(KeyCode::Char(key));
+        let Asks { totals, workloads, flows, dns, tcp } = &bench.model.plan().asks;
+        [totals.is_some(), workloads.is_some(), flows.is_some(), dns.is_some(), tcp.is_some()]
+    };
+    assert_eq!(asked('1'), [false, true, false, true, true]);
+    assert_eq!(asked('2'), [true, false, true, false, false]);
+    assert_eq!(asked('3'), [false, true, false, false, false]);
+    assert_eq!(asked('4'), [true, false, false, true, false]);
+    assert_eq!(asked('5'), [true, false, false, false, true]);
+    assert_eq!(asked('6'), [true, false, false, false, false]);
+}
+
+#[test]
+fn sorting_is_the_agents() {
+    let mut bench = Bench::new((80, 24));
+    bench.press(KeyCode::Char('2'));
+    let sort = |bench: &Bench| {
+        let request = bench.model.plan().asks.flows.clone().unwrap();
+        (request.sort_by(), request.ascending)
+    };
+    assert_eq!(sort(&bench), (SortBy::Rate, false));
+    bench.press(KeyCode::Char('s'));
+    bench.press(KeyCode::Char('r'));
+    assert_eq!(sort(&bench), (SortBy::Bytes, true));
+    bench.press(KeyCode::Char('S'));
+    bench.press(KeyCode::Char('S'));
+    assert_eq!(sort(&bench), (SortBy::FirstSeen, true), "the one before the first is the last");
+}
+
+#[test]
+fn an_answer_to_an_earlier_question_is_ignored() {
+    let mut bench = Bench::new((80, 24));
+    let late = answers(bench.model.plan());
+    bench.press(KeyCode::Char('3'));
+    bench.model.update(Input::Heard(Heard::Answer(Box::new(late))), bench.now);
+    assert!(bench.model.workloads.answer.is_none() && bench.model.status.is_none());
+    bench.answer();
+    assert_eq!(bench.model.workloads.shown.len(), 5);
+}
+
+#[test]
+fn a_filter_is_asked_for_or_refused() {
+    let mut bench = Bench::new((80, 24));
+    bench.press(KeyCode::Char('3'));
+    bench.type_text("/-n mlx");
+    bench.press(KeyCode::Backspace);
+    assert!(bench.model.plan().asks.workloads.as_ref().unwrap().include.is_empty(), "not yet");
+    bench.press(KeyCode::Enter);
+    let asked = bench.model.plan().asks.workloads.clone().unwrap();
+    assert_eq!(asked.include[0].namespace, ["ml"]);
+    assert!(bench.model.plan().asks.totals.is_some(), "all are more than those that match");
+    assert!(bench.model.prompt.is_none());
+
+    bench.type_text("/ --port 53");
+    bench.press(KeyCode::Enter);
+    let Some(Prompt::Filter { text, error: Some(error) }) = &bench.model.prompt else {
+        panic!("{:?}", bench.model.prompt);
+    };
+    assert_eq!(text, "-n ml --port 53", "it is there to be corrected");
+    assert!(error.contains("workloads have no such thing"), "{error}");
+    bench.press(KeyCode::Esc);
+    assert_eq!(bench.model.workloads.filter.text, "-n ml", "nothing has changed");
+    bench.press(KeyCode::Esc);
+    assert_eq!(bench.model.workloads.filter.text, "", "there was nothing else to go back from");
+}
+
+#[test]
+fn text_chooses_among_the_rows() {
+    let mut bench = Bench::new((80, 24));
+    bench.press(KeyCode::Char('3'));
+    bench.type_text("/SSH");
+    bench.press(KeyCode::Enter);
+    bench.answer();
+    let keys: Vec<_> = bench.model.workloads.selected().into_iter().map(|row| &row.key).collect();
+    assert_eq!(keys, ["cgroup:/system.slice/ssh.service"]);
+    assert_eq!(bench.model.workloads.shown.len(), 1);
+}
+
+#[test]
+fn a_selected_row_stays_selected_where_rows_move() {
+    let mut bench = Bench::new((80, 24));
+    bench.press(KeyCode::Char('3'));
+    bench.answer();
+    bench.press(KeyCode::Down);
+    bench.press(KeyCode::Down);
+    let selected = |bench: &Bench| bench.model.workloads.selected().unwrap().key.clone();
+    let before = selected(&bench);
+    let mut answer = answers(bench.model.plan());
+    if let Some(Ok(QueryWorkloadsResponse { workloads, .. })) = &mut answer.workloads {
+        workloads.reverse();
+    }
+    bench.model.update(Input::Heard(Heard::Answer(Box::new(answer.clone()))), bench.now);
+    assert_eq!(selected(&bench), before);
+    bench.press(KeyCode::Home);
+    let top = selected(&bench);
+    if let Some(Ok(QueryWorkloadsResponse { workloads, .. })) = &mut answer.workloads {
+        workloads.reverse();
+    }
+    bench.model.update(Input::Heard(Heard::Answer(Box::new(answer))), bench.now);
+    assert_ne!(selected(&bench), top, "who looks at the top goes on to do so");
+}
+
+#[test]
+fn a_workload_opens_and_closes() {
+    let mut bench = Bench::new((80, 24));
+    bench.answer();
+    bench.press(KeyCode::Enter);
+    let asks = bench.model.plan().asks.clone();
+    let asked = asks.workloads.unwrap();
+    assert_eq!(asked.keys, ["ml/PyTorchJob/llama"]);
+    assert!(asked.peers > 0);
+    let flows = asks.flows.unwrap();
+    assert_eq!(flows.include[0].workload, ["PyTorchJob/llama"]);
+    bench.answer();
+    let focus = bench.model.focus.as_ref().unwrap();
+    assert_eq!((focus.summary.peers.len(), focus.flows.shown.len()), (4, 0), "none is its own");
+    bench.press(KeyCode::Char('o'));
+    assert_eq!(bench.model.focus.as_ref().unwrap().pane, crate::top::focus::Pane::Flows);
+    bench.press(KeyCode::Esc);
+    assert!(bench.model.focus.is_none() && bench.model.tab == Tab::Overview);
+}
+
+#[test]
+fn a_row_shows_all_that_is_known() {
+    let mut bench = Bench::new((80, 24));
+    bench.press(KeyCode::Char('2'));
+    bench.answer();
+    bench.press(KeyCode::Enter);
+    let Some(Overlay::Details { rows, .. }) = &bench.model.overlay else { panic!() };
+    assert!(rows.contains(&("bytes", "98.8GB".to_owned())), "{rows:?}");
+    bench.press(KeyCode::Esc);
+    assert!(bench.model.overlay.is_none());
+}
+
+#[test]
+fn a_pause_asks_once_and_no_more() {
+    let mut bench = Bench::new((80, 24));
+    bench.answer();
+    bench.press(KeyCode::Char(' '));
+    assert!(bench.model.plan().is_paused);
+    bench.tick(60);
+    assert_eq!(bench.model.overdue(), None, "nobody is waited for");
+    let number = bench.model.plan().number;
+    bench.press(KeyCode::Char('5'));
+    assert!(bench.model.plan().number > number && bench.model.plan().is_paused);
+    bench.press(KeyCode::Char(' '));
+    assert!(!bench.model.plan().is_paused);
+    bench.tick(1);
+    assert_eq!(bench.model.overdue(), None, "it was asked a second ago");
+}
+
+#[test]
+fn silence_is_told_and_ends() {
+    let mut bench = Bench::new((80, 24));
+    bench.tick(1);
+    assert_eq!(bench.model.overdue(), None);
+    bench.tick(4);
+    assert_eq!(bench.model.overdue(), Some(5 * SECOND));
+    bench.answer();
+    assert_eq!(bench.model.overdue(), None);
+    bench.silence(1);
+    assert!(bench.model.overdue().is_some(), "a refusal needs no waiting");
+    assert_eq!(bench.model.overview.shown.len(), 5, "what was known stays");
+    bench.answer();
+    assert_eq!((bench.model.overdue(), bench.model.link.silence.clone()), (None, None));
+}
+
+#[test]
+fn workloads_are_grouped_by_a_key() {
+    let mut bench = Bench::new((80, 24));
+    bench.press(KeyCode::Char('3'));
+    let group = |bench: &Bench| bench.model.plan().asks.workloads.as_ref().unwrap().group_by();
+    for expected in [WorkloadGroup::Workload, WorkloadGroup::Pod, WorkloadGroup::Container] {
+        assert_eq!(group(&bench), expected);
+        bench.press(KeyCode::Char('g'));
+    }
+    assert_eq!(group(&bench), WorkloadGroup::Workload);
+    let sort = bench.model.plan().asks.workloads.as_ref().unwrap().sort_by();
+    assert_eq!(sort, WorkloadSortBy::Rate);
+}
+
+#[test]
+fn keys_end_it_or_ask_for_a_format() {
+    let mut bench = Bench::new((80, 24));
+    assert_eq!(bench.press(KeyCode::Char('e')), None);
+    assert_eq!(bench.press(KeyCode::Char('y')), Some(Effect::Export(FileFormat::Yaml)));
+    bench.press(KeyCode::Char('e'));
+    assert_eq!(bench.press(KeyCode::Char('q')), None, "it leaves the question");
+    bench.press(KeyCode::Char('/'));
+    assert_eq!(bench.press(KeyCode::Char('q')), None, "it is typed");
+    assert_eq!(bench.press_with(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Effect::Quit));
+    let mut bench = Bench::new((80, 24));
+    assert_eq!(bench.press(KeyCode::Char('m')), Some(Effect::Mouse(true)));
+    assert_eq!(bench.press(KeyCode::Char('q')), Some(Effect::Quit));
+}
+
+#[test]
+fn a_key_right_after_escape_is_a_key() {
+    let mut bench = Bench::new((80, 24));
+    bench.answer();
+    bench.press(KeyCode::Enter);
+    bench.press_with(KeyCode::Char('4'), KeyModifiers::ALT);
+    assert!(bench.model.focus.is_none() && bench.model.tab == Tab::Dns);
+    bench.type_text("/x");
+    assert_eq!(bench.press_with(KeyCode::Char('q'), KeyModifiers::ALT), Some(Effect::Quit));
+}
+
+#[test]
+fn the_mouse_chooses_tabs_and_rows() {
+    let mut bench = Bench::new((80, 24));
+    let mut click = |column, row| {
+        bench.model.update(Input::Click(column, row), bench.now);
+    };
+    let tab = areas::NAME.len() as u16 + " 1 overview ".len() as u16 + 1;
+    click(tab, 0);
+    click(0, 6);
+    assert_eq!((bench.model.tab, bench.model.flows.cursor.selected), (Tab::Flows, 0), "no rows");
+    bench.answer();
+    bench.model.update(Input::Click(3, 6), bench.now);
+    assert_eq!(bench.model.flows.cursor.selected, 2);
+    bench.model.update(Input::Wheel { is_up: false }, bench.now);
+    assert_eq!(bench.model.flows.cursor.selected, 5);
+}
+
+#[test]
+fn no_size_and_no_key_breaks_it() {
+    let steps = [Step::Down, Step::PageDown, Step::Last, Step::PageUp, Step::First];
+    let codes =
+        [KeyCode::Enter, KeyCode::Esc, KeyCode::Tab, KeyCode::Char('?'), KeyCode::Char('o')];
+    let mut bench = Bench::new((80, 24));
+    for size in [(0, 0), (1, 1), (20, 5), (40, 10), (80, 24), (300, 100)] {
+        bench.model.update(Input::Resize(size.0, size.1), bench.now);
+        for _ in Tab::ALL {
+            bench.answer();
+            for code in codes {
+                bench.press(code);
+                steps.into_iter().for_each(|step| bench.model.step(step));
+                bench.answer();
+            }
+            bench.press(KeyCode::Esc);
+            bench.press(KeyCode::Tab);
+        }
+    }
+}
+
+#[test]
+fn rates_are_sampled_once_an_interval() {
+    let mut bench = Bench::new((80, 24));
+    (0..3).for_each(|_| bench.answer());
+    assert_eq!(bench.model.history.sent.last(4), [0, 1_234_569_410, 1_234_569_410, 1_234_569_410]);
+    // A key that asks anew is no new second.
+    bench.press(KeyCode::Char('s'));
+    let answer = answers(bench.model.plan());
+    bench.model.update(Input::Heard(Heard::Answer(Box::new(answer))), bench.now);
+    assert_eq!(bench.model.history.sent.last(4)[0], 0);
+}
