@@ -310,9 +310,10 @@ impl Pipeline {
             evicted: self.store.evicted(),
             flows: self.store.len() as u64,
             history_bytes: self.history.as_ref().map_or(0, |history| history.bytes() as u64),
-            history_ns: self.history.as_ref().map_or(0, |history| {
-                self.clock.now().0.saturating_sub(history.start().0)
-            }),
+            history_ns: self
+                .history
+                .as_ref()
+                .map_or(0, |history| self.clock.now().0.saturating_sub(history.start().0)),
             workloads: self.enrich.owners().workloads() as u64,
             pods: self.enrich.owners().pods() as u64,
             names: self.names.len() as u64,

@@ -37,8 +37,8 @@ pub use fields::{FlowView, InterfaceNames, direction_of, ip_of, protocol_of, sta
 pub use flow::{Added, EndReason, Flow, Looked, Moved, Totals, local_end};
 pub use histogram::Histogram;
 pub use names::{Label, NameTable};
-pub(crate) use query::{per_second, tie};
 pub use query::{FlowRow, Page, Query, SortKey};
+pub(crate) use query::{per_second, tie};
 pub use tcp::TcpHealth;
 
 /// TCP flags as in the header.

@@ -113,9 +113,12 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
         let message = "--replay-speed plays a recording: it needs --replay FILE";
         return Err(command.error(ErrorKind::MissingRequiredArgument, message));
     }
-    if replays && (cli.global.standalone || matches.value_source("agent") == Some(ValueSource::CommandLine))
+    if replays
+        && (cli.global.standalone
+            || matches.value_source("agent") == Some(ValueSource::CommandLine))
     {
-        let message = "--replay answers from a file: it cannot be used with --agent or --standalone";
+        let message =
+            "--replay answers from a file: it cannot be used with --agent or --standalone";
         return Err(command.error(ErrorKind::ArgumentConflict, message));
     }
     Ok(cli)

@@ -10,8 +10,8 @@ use crate::filter::{DnsFields, End, FlowFields};
 use crate::flow::{addr, owner_fields, present};
 use crate::v1::dns_answer::Data;
 use crate::v1::{
-    Direction, DnsAnswer, DnsExchange, DnsOutcome, DnsSide, DnsSummary, Endpoint, LocalEnd, Protocol,
-    Workload,
+    Direction, DnsAnswer, DnsExchange, DnsOutcome, DnsSide, DnsSummary, Endpoint, LocalEnd,
+    Protocol, Workload,
 };
 
 impl DnsExchange {

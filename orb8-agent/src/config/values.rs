@@ -101,9 +101,9 @@ pub(super) fn size(
     move |text| {
         let bytes = text.parse().ok().or_else(|| with_unit(text, SIZE_UNITS));
         let bytes = bytes.filter(|bytes: &u64| range.contains(bytes));
-        bytes.and_then(|bytes| usize::try_from(bytes).ok()).ok_or_else(|| {
-            format!("must be a size {allowed}, in bytes or such as 512KiB or 16MiB")
-        })
+        bytes
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .ok_or_else(|| format!("must be a size {allowed}, in bytes or such as 512KiB or 16MiB"))
     }
 }
 

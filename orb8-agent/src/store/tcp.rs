@@ -26,8 +26,8 @@ mod lookup;
 mod query;
 mod totals;
 
-pub use connection::{Connection, RttFigures, TcpHealth};
 use connection::RttAdded;
+pub use connection::{Connection, RttFigures, TcpHealth};
 use ends::EndsIndex;
 pub use lookup::Found;
 pub use query::{ConnectionView, TcpPage, TcpQuery, TcpSort};
