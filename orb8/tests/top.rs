@@ -213,7 +213,8 @@ fn keys_and_signals_do_what_they_say() {
     terminal.press(&["?"]);
     terminal.shows(&["This help"]);
     terminal.press(&["Escape", "Space"]);
-    terminal.shows(&["PAUSED"]);
+    // A pause asks once more: an export needs rows.
+    terminal.shows(&["PAUSED", "\nhost "]);
     terminal.press(&["Space", "e", "c"]);
     let screen = terminal.shows(&["wrote "]);
     let exported: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
@@ -224,7 +225,7 @@ fn keys_and_signals_do_what_they_say() {
     terminal.tmux(&["resize-window", "-x", "20", "-y", "5"]);
     terminal.shows(&["orb8 top needs"]);
     terminal.tmux(&["resize-window", "-x", "200", "-y", "60"]);
-    terminal.shows(&["workloads by rate", "PACKETS"]);
+    terminal.shows(&["by rate", "\nhost ", "PACKETS"]);
 
     let process = terminal.child();
     let before = cpu(&process);

@@ -88,9 +88,18 @@ impl Focus {
         page: usize,
     ) {
         let owner = self.summary.workload.as_ref();
+        let active_flows = self.summary.active_flows;
         let part = part.map(|mut answer| {
+            let told = answer.flows.len();
+            let is_all = told as u64 >= answer.total_matched;
             answer.flows.retain(|flow| is_of(owner, flow));
-            answer.total_matched = answer.flows.len() as u64;
+            let own = answer.flows.len();
+            if is_all {
+                answer.total_matched = own as u64;
+            } else if own < told {
+                // How many of those that were not told are its own, its summary says.
+                answer.total_matched = active_flows.max(own as u64);
+            }
             answer
         });
         self.flows.take(part, format, page);
@@ -197,6 +206,29 @@ mod tests {
         let ssh =
             Workload { cgroup_path: "/system.slice/ssh.service".into(), ..unit("ssh.service") };
         assert!(is_of(Some(&ssh), &sent(Some(unit("ssh.service")), None)));
+    }
+
+    #[test]
+    fn flows_that_were_not_told_are_counted() {
+        let summary = WorkloadSummary {
+            workload: Some(unit("a.service")),
+            active_flows: 70,
+            ..WorkloadSummary::default()
+        };
+        let format =
+            Format { numeric: false, names: true, time_zone: jiff::tz::TimeZone::UTC, now_ns: 0 };
+        let mut focus = Focus::new(&summary, 0);
+        let own = sent(summary.workload, None);
+        let other = sent(Some(unit("b.service")), None);
+        let mut total = |flows: &[&Flow], total_matched| {
+            let flows = flows.iter().copied().cloned().collect();
+            let answer = QueryFlowsResponse { flows, total_matched, ..Default::default() };
+            focus.take_flows(Ok(answer), &format, 10);
+            (focus.flows.shown.len(), focus.flows.answer.as_ref().unwrap().total_matched)
+        };
+        assert_eq!(total(&[&own, &other], 2), (1, 1), "all were told");
+        assert_eq!(total(&[&own, &own], 90), (2, 90), "all that matched are its own");
+        assert_eq!(total(&[&own, &other], 90), (1, 70), "as many as the summary has");
     }
 
     #[test]

@@ -272,13 +272,13 @@ impl Model {
     /// Asks for what is shown now.
     fn replan(&mut self) {
         let asks = self.asks();
-        if asks != self.plan.asks {
-            self.plan.asks = asks;
-            self.plan.number += 1;
-            self.link.waiting_ns = self.now_ns;
-        }
-        if self.plan.is_paused != self.is_paused {
-            self.plan.is_paused = self.is_paused;
+        let is_new = asks != self.plan.asks;
+        let is_changed = is_new || self.plan.is_paused != self.is_paused;
+        self.plan.asks = asks;
+        self.plan.number += u64::from(is_new);
+        self.plan.is_paused = self.is_paused;
+        // A key makes no silence younger.
+        if is_changed && self.link.silence.is_none() {
             self.link.waiting_ns = self.now_ns;
         }
     }

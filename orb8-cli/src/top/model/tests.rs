@@ -271,6 +271,9 @@ fn silence_is_told_and_ends() {
     bench.silence(1);
     assert!(bench.model.overdue().is_some(), "a refusal needs no waiting");
     assert_eq!(bench.model.overview.shown.len(), 5, "what was known stays");
+    bench.tick(60);
+    bench.press(KeyCode::Char('5'));
+    assert_eq!(bench.model.overdue(), Some(61 * SECOND), "a key makes it no younger");
     bench.answer();
     assert_eq!((bench.model.overdue(), bench.model.link.silence.clone()), (None, None));
 }

@@ -70,6 +70,8 @@ fn figures(model: &Model, room: usize) -> Vec<Span<'static>> {
         return spans;
     };
     let (health, of) = match status.health() {
+        // Nobody knows how it is now.
+        _ if model.overdue().is_some() => ("old", style::WARN),
         Health::Ok => ("ok", style::GOOD),
         Health::Degraded => ("degraded", style::WARN),
         Health::Unspecified => ("-", style::QUIET),
