@@ -35,11 +35,15 @@ const TOOLS: [(&str, &str); 8] = [
 
 /// Tests of what user space does with what the programs told, which no kernel changes: on an emulated
 /// machine they take ten seconds each.
-const USER_SPACE: [&str; 8] = [
+const USER_SPACE: [&str; 12] = [
     "kernel::dns::exchanges",
     "kernel::dns::messages",
     "kernel::dns::resolver",
     "kernel::dns::sums",
+    "kernel::history",
+    "kernel::hubble",
+    "kernel::identity::metrics",
+    "kernel::otlp",
     "kernel::moments::moments_reach_a_subscriber_in_time",
     "kernel::tcp::connections::many_connections",
     "kernel::tcp::running::only_what_was_asked_for",
