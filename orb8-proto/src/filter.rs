@@ -223,8 +223,11 @@ impl<R> Rules<R> {
 
 /// Refuses fields, by name and whether they are empty, that would match none, or all, without a
 /// word.
-fn none_set(fields: &[(&'static str, bool)], problem: &Problem) -> Result<(), FilterError> {
-    match fields.iter().find(|(_, is_empty)| !is_empty) {
+fn none_set(
+    fields: impl IntoIterator<Item = (&'static str, bool)>,
+    problem: &Problem,
+) -> Result<(), FilterError> {
+    match fields.into_iter().find(|(_, is_empty)| !is_empty) {
         Some((field, _)) => Err(FilterError { field, problem: problem.clone() }),
         None => Ok(()),
     }

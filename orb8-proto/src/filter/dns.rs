@@ -171,7 +171,7 @@ fn owners_only(filter: &FlowFilter) -> Result<(), FilterError> {
         ("ip_version", ip_version.is_empty()),
         ("interface", interface.is_empty()),
     ];
-    none_set(&others, &Problem::StreamsOnly("summaries"))
+    none_set(others, &Problem::StreamsOnly("summaries"))
 }
 
 #[cfg(test)]

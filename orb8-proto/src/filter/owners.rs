@@ -32,12 +32,18 @@ impl OwnerMatcher {
 
 /// Refuses what only an owner's traffic has.
 fn owners_only(filter: &FlowFilter) -> Result<(), FilterError> {
+    let others = beside_owners(filter).filter(|(field, _)| *field != "unit");
+    none_set(others, &Problem::NotOfWorkloads)
+}
+
+/// The fields that are not what pods and other owners have in common, each with whether it is empty.
+pub(super) fn beside_owners(filter: &FlowFilter) -> impl Iterator<Item = (&'static str, bool)> {
     // Exhaustive: a new field is an owner's or it is not.
     let FlowFilter {
         namespace: _,
         pod: _,
         container: _,
-        unit: _,
+        unit,
         label: _,
         workload: _,
         node: _,
@@ -67,7 +73,8 @@ fn owners_only(filter: &FlowFilter) -> Result<(), FilterError> {
         destination_ip,
         destination_port,
     } = filter;
-    let others = [
+    [
+        ("unit", unit.is_empty()),
         ("service", service.is_empty()),
         ("ip", ip.is_empty()),
         ("port", port.is_empty()),
@@ -93,8 +100,8 @@ fn owners_only(filter: &FlowFilter) -> Result<(), FilterError> {
         ("destination_node", destination_node.is_empty()),
         ("destination_ip", destination_ip.is_empty()),
         ("destination_port", destination_port.is_empty()),
-    ];
-    none_set(&others, &Problem::NotOfWorkloads)
+    ]
+    .into_iter()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::name::{Name, Namespaced, names, namespaced, object_names};
+use super::owners::beside_owners;
 use super::rule::{any, nets};
 use super::selector::{Selector, selectors};
 use super::workload::{Controlled, workloads};
@@ -93,69 +94,8 @@ impl PodRule {
 
 /// Refuses what only the traffic of pods has.
 fn pods_only(filter: &FlowFilter) -> Result<(), FilterError> {
-    // Exhaustive: a new field is a pod's or it is not.
-    let FlowFilter {
-        namespace: _,
-        pod: _,
-        container: _,
-        label: _,
-        workload: _,
-        node: _,
-        ip: _,
-        unit,
-        service,
-        port,
-        protocol,
-        direction,
-        ip_version,
-        interface,
-        source_namespace,
-        source_pod,
-        source_container,
-        source_label,
-        source_workload,
-        source_service,
-        source_node,
-        source_ip,
-        source_port,
-        destination_namespace,
-        destination_pod,
-        destination_container,
-        destination_label,
-        destination_workload,
-        destination_service,
-        destination_node,
-        destination_ip,
-        destination_port,
-    } = filter;
-    let others = [
-        ("unit", unit.is_empty()),
-        ("service", service.is_empty()),
-        ("port", port.is_empty()),
-        ("protocol", protocol.is_empty()),
-        ("direction", direction.is_empty()),
-        ("ip_version", ip_version.is_empty()),
-        ("interface", interface.is_empty()),
-        ("source_namespace", source_namespace.is_empty()),
-        ("source_pod", source_pod.is_empty()),
-        ("source_container", source_container.is_empty()),
-        ("source_label", source_label.is_empty()),
-        ("source_workload", source_workload.is_empty()),
-        ("source_service", source_service.is_empty()),
-        ("source_node", source_node.is_empty()),
-        ("source_ip", source_ip.is_empty()),
-        ("source_port", source_port.is_empty()),
-        ("destination_namespace", destination_namespace.is_empty()),
-        ("destination_pod", destination_pod.is_empty()),
-        ("destination_container", destination_container.is_empty()),
-        ("destination_label", destination_label.is_empty()),
-        ("destination_workload", destination_workload.is_empty()),
-        ("destination_service", destination_service.is_empty()),
-        ("destination_node", destination_node.is_empty()),
-        ("destination_ip", destination_ip.is_empty()),
-        ("destination_port", destination_port.is_empty()),
-    ];
-    none_set(&others, &Problem::NotOfPods)
+    let others = beside_owners(filter).filter(|(field, _)| *field != "ip");
+    none_set(others, &Problem::NotOfPods)
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl TcpMatcher {
                 ("reason", reason.is_empty()),
                 ("interface", flow.as_ref().is_none_or(|flow| flow.interface.is_empty())),
             ];
-            none_set(&others, &Problem::StreamsOnly("connections"))?;
+            none_set(others, &Problem::StreamsOnly("connections"))?;
         }
         Self::new(include, exclude)
     }
