@@ -85,9 +85,12 @@ impl Console {
         }
     }
 
-    /// Makes Ctrl-C and SIGTERM end the command where it likes to be ended. Needs a runtime.
+    /// Makes Ctrl-C, SIGTERM and a terminal that goes away end the command where it likes to be ended.
+    /// Needs a runtime.
     pub(crate) fn interrupt_on_signals(&self) {
-        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        // Under `nohup`, the command is to outlive its terminal.
+        let hangup = (!is_ignored(SignalKind::hangup())).then(SignalKind::hangup);
+        for kind in [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup) {
             // Without a handler the signal does what it does by default: end the process.
             let Ok(mut received) = signal(kind) else {
                 continue;
@@ -166,4 +169,12 @@ fn write_rendered(
         write!(to, "{text}")?;
     }
     to.flush()
+}
+
+/// Whether who started this process wants it to ignore a signal.
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask >> (kind.as_raw_value() - 1) & 1 == 1
 }

@@ -119,8 +119,8 @@ const DEFAULT_HUBBLE_LISTEN: DefaultValue = DefaultValue::Text("off");
 // As long as it takes to be woken, and to find the shell.
 const DEFAULT_HISTORY: DefaultValue = DefaultValue::Text("15m");
 // 1,000 flows that move all the time have 15 minutes of history in 5 MiB; a node with 100 new
-// connections a second fills it in 8 minutes.
-const DEFAULT_HISTORY_SIZE: DefaultValue = DefaultValue::Text("16MiB");
+// connections a second fills it in 4 minutes. With more, 100,000 flows would take over 40 MiB.
+const DEFAULT_HISTORY_SIZE: DefaultValue = DefaultValue::Text("8MiB");
 // For people; collectors ask for json.
 const DEFAULT_LOG_FORMAT: DefaultValue = DefaultValue::Text("text");
 

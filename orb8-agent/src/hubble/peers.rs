@@ -13,6 +13,7 @@ use std::time::Duration;
 use orb8_proto::hubble::peer;
 use orb8_proto::hubble::peer::ChangeNotificationType as Change;
 use orb8_proto::hubble::peer::peer_server::Peer as Service;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -23,6 +24,9 @@ use crate::pipeline::{SharedPipeline, lock};
 
 /// How often it is looked which nodes there are: a relay itself waits 30 s to try again.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Clients that are told of peers at a time: a relay needs one, and each holds a list of all nodes.
+const CLIENTS: usize = 32;
 
 /// What a relay takes every peer's certificate to be for, behind node and cluster.
 const DOMAIN: &str = "hubble-grpc.cilium.io";
@@ -35,6 +39,7 @@ pub(super) struct Peers {
     has_tls: bool,
     pipeline: SharedPipeline,
     shutdown: CancellationToken,
+    places: Arc<Semaphore>,
 }
 
 impl Peers {
@@ -45,7 +50,8 @@ impl Peers {
         pipeline: SharedPipeline,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { node: node.into(), listen, has_tls, pipeline, shutdown }
+        let places = Arc::new(Semaphore::new(CLIENTS));
+        Self { node: node.into(), listen, has_tls, pipeline, shutdown, places }
     }
 
     pub(super) fn node(&self) -> &str {
@@ -119,6 +125,9 @@ impl Service for Peers {
         &self,
         _request: Request<peer::NotifyRequest>,
     ) -> Result<Response<Notifications>, Status> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!("{CLIENTS} clients are told of peers already"))
+        })?;
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Response::new(Notifications {
@@ -127,6 +136,7 @@ impl Service for Peers {
             told: BTreeMap::new(),
             ready: VecDeque::new(),
             shutdown: Box::pin(self.shutdown.clone().cancelled_owned()),
+            _place: place,
         }))
     }
 }
@@ -138,6 +148,8 @@ pub(super) struct Notifications {
     told: BTreeMap<String, SocketAddr>,
     ready: VecDeque<peer::ChangeNotification>,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Somebody else's when this client goes.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Notifications {

@@ -173,6 +173,11 @@ fn machine(args: &Args, rounds: u32) -> Result<String> {
     Ok(format!(
         "{}, {cores} cores, kernel {}, {date}; {rounds} rounds, load average before: {load}.{quick}",
         model.unwrap_or("unknown processor"),
-        kernel.release().display(),
+        version(&kernel.release().to_string_lossy()),
     ))
+}
+
+/// The numbers of a kernel's release: what follows is its builder's own.
+fn version(release: &str) -> &str {
+    release.split('-').next().unwrap_or(release)
 }

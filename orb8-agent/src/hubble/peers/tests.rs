@@ -108,3 +108,17 @@ fn of_any_address_one_is_told_that_others_can_use() {
         assert!(!at.ip().is_unspecified() && at.port() == 4244, "{at}");
     }
 }
+
+#[tokio::test]
+async fn so_many_clients_and_no_more_are_told() {
+    let pipeline = pipeline();
+    let peers = peers("127.0.0.1:4244", false, &pipeline);
+    let mut told = Vec::new();
+    for _ in 0..CLIENTS {
+        told.push(notifications(&peers).await);
+    }
+    let refused = peers.notify(Request::new(peer::NotifyRequest {})).await.err().unwrap();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    told.pop();
+    notifications(&peers).await;
+}
