@@ -23,12 +23,13 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "cgroup_path",
         run: targets::cgroup_path::run,
         seeds: targets::cgroup_path::seeds,
     },
+    Target { name: "dcgm", run: targets::dcgm::run, seeds: targets::dcgm::seeds },
     Target { name: "dns", run: targets::dns::run, seeds: targets::dns::seeds },
     Target { name: "filters", run: targets::filters::run, seeds: targets::filters::seeds },
     Target { name: "packet", run: targets::packet::run, seeds: targets::packet::seeds },

@@ -3,7 +3,8 @@
 //! ```text
 //! preflight ─▶ start ─▶ FlowObject ─▶ FlowSource ─┐
 //!                │      DnsObject ──▶ DnsSource ──┼─▶ Pipeline ─▶ api, otlp
-//!                │      TcpObject ──▶ TcpSource ──┘      ▲
+//!                │      TcpObject ──▶ TcpSource ──┤      ▲
+//!                │      Collector ──▶ GpuSource ──┘      │
 //!                ├────▶ Attacher ─▶ cgroup, interfaces   │   StatusBoard ─▶ api
 //!                └────▶ Kubernetes ─▶ watches ─▶ Index ──┘
 //! ```

@@ -66,6 +66,8 @@ pub struct ApiConfig {
     pub socket: Option<PathBuf>,
     /// Files for TLS; `None` for clear text.
     pub tls: Option<TlsFiles>,
+    /// Whether accelerators' metrics have dcgm-exporter's names too.
+    pub dcgm_names: bool,
 }
 
 /// PEM files for TLS.
@@ -89,6 +91,7 @@ pub struct Api {
     pipeline: SharedPipeline,
     board: StatusBoard,
     listeners: Listeners,
+    dcgm_names: bool,
     /// Connections of this process.
     in_process: Vec<DuplexStream>,
 }
@@ -123,6 +126,7 @@ impl Api {
             pipeline,
             board,
             listeners: Listeners::default(),
+            dcgm_names: config.api.dcgm_names,
             in_process: Vec::new(),
         }
     }
@@ -151,7 +155,7 @@ impl Api {
     pub fn run(self, shutdown: &CancellationToken) -> Tasks {
         let mut tasks = Tasks::new();
         let routes = self.routes(shutdown, &mut tasks);
-        let Self { node_name: _, pipeline, board, listeners, in_process } = self;
+        let Self { node_name, pipeline, board, listeners, dcgm_names, in_process } = self;
         let Listeners { grpc, admin, socket, bound } = listeners;
         let stop = || shutdown.clone().cancelled_owned();
         if let Some((mut server, listener)) = grpc {
@@ -180,7 +184,11 @@ impl Api {
             });
         }
         if let Some(listener) = admin {
-            let pages = Admin::new(Metrics::new(pipeline, board.clone()), board.clone()).router();
+            let mut metrics = Metrics::new(pipeline, board.clone());
+            if dcgm_names {
+                metrics = metrics.with_dcgm_names(&node_name);
+            }
+            let pages = Admin::new(metrics, board.clone()).router();
             let serve = AdminServer::new(listener, pages, board).run(shutdown.clone());
             spawn(&mut tasks, "admin", shutdown, serve);
         }

@@ -13,6 +13,7 @@ use orb8_k8s::client::Access;
 
 use crate::api::ApiConfig;
 use crate::event::Signal;
+use crate::gpu::GpuConfig;
 use crate::history::HistoryConfig;
 use crate::metrics::traffic::TrafficConfig;
 use crate::otlp::OtlpConfig;
@@ -26,6 +27,7 @@ use reader::Reader;
 mod docs;
 mod environment;
 mod errors;
+mod gpu;
 mod otlp;
 mod raw;
 mod reader;
@@ -40,7 +42,7 @@ pub(crate) use reader::MAX_RING;
 pub use values::Glob;
 
 /// Everything the agent can be told, valid.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Name of this node in answers.
     pub node_name: String,
@@ -74,6 +76,8 @@ pub struct Config {
     pub metrics: TrafficConfig,
     /// Where telemetry is sent.
     pub otlp: OtlpConfig,
+    /// What of accelerators is looked at.
+    pub gpu: GpuConfig,
     /// What is logged.
     pub log: LogConfig,
 }

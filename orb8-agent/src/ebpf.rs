@@ -11,6 +11,7 @@ mod cgroup;
 mod dns;
 mod features;
 mod flow;
+mod gpu;
 mod hooks;
 mod mapping;
 mod object;
@@ -24,9 +25,11 @@ pub use cgroup::{CGROUP_RING, CgroupObject};
 pub use dns::{DnsObject, DnsOptions};
 pub use features::{Feature, Features};
 pub use flow::{Drained, DrainedPart, FlowObject, FlowOptions};
+pub use gpu::{GpuObject, GpuOptions, GpuProbes, GpuSums, Place, ProbeCosts, ProbeLinks};
 pub use hooks::{AttachedTo, FILTER_PRIORITIES, LinkKind, PacketObject, SocketHookCgroup};
 pub use ring::RingReader;
 pub(crate) use sys::open_cgroup;
+pub(crate) use tcp::is_in_pid_namespace;
 pub use tcp::{Reasons, TcpObject, TcpOptions, TcpReasons};
 pub use ticks::Ticks;
 
@@ -38,6 +41,9 @@ pub static DNS_OBJECT: &[u8] = aya::include_bytes_aligned!("ebpf/objects/dns.bpf
 
 /// The `tcp` object, built by `cargo xtask probes`.
 pub static TCP_OBJECT: &[u8] = aya::include_bytes_aligned!("ebpf/objects/tcp.bpf.o");
+
+/// The `gpu` object, built by `cargo xtask probes`.
+pub static GPU_OBJECT: &[u8] = aya::include_bytes_aligned!("ebpf/objects/gpu.bpf.o");
 
 /// The `cgroup` object, built by `cargo xtask probes`.
 pub static CGROUP_OBJECT: &[u8] = aya::include_bytes_aligned!("ebpf/objects/cgroup.bpf.o");

@@ -12,6 +12,7 @@ pub use crate::event::dns::{
     DnsAnswer, DnsData, DnsExchange, DnsOutcome, DnsQuestion, DnsResponse, DnsSide,
 };
 pub use crate::event::tcp::{Reason, ResetBy, TcpFigures, TcpKind, TcpRole, TcpSample};
+use crate::gpu::GpuEvent;
 use crate::identity::Workload;
 
 mod dns;
@@ -41,6 +42,8 @@ pub enum Payload {
     Dns(Box<DnsExchange>),
     /// Something about a TCP connection.
     Tcp(Box<TcpSample>),
+    /// Something that happened to an accelerator, or was done with one.
+    Gpu(Box<GpuEvent>),
     /// Something that could not be counted or delivered.
     Loss(Loss),
 }
@@ -93,11 +96,13 @@ pub enum Signal {
     Dns,
     /// How connections fare.
     Tcp,
+    /// What accelerators do, and for whom.
+    Gpu,
 }
 
 impl Signal {
     /// Every signal.
-    pub const ALL: [Self; 3] = [Self::Flow, Self::Dns, Self::Tcp];
+    pub const ALL: [Self; 4] = [Self::Flow, Self::Dns, Self::Tcp, Self::Gpu];
 
     /// The one name that it has everywhere.
     #[must_use]
@@ -106,6 +111,7 @@ impl Signal {
             Self::Flow => "flow",
             Self::Dns => "dns",
             Self::Tcp => "tcp",
+            Self::Gpu => "gpu",
         }
     }
 }

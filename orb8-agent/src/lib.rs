@@ -23,6 +23,7 @@ pub mod embedded;
 mod enrich;
 pub mod error;
 pub mod event;
+pub mod gpu;
 pub mod history;
 pub mod hubble;
 pub mod identity;

@@ -3,9 +3,11 @@
 //!
 //! ```text
 //! status board, pipeline's totals ─▶ METRICS ─┐
-//! pipeline's label sets ───────────▶ TRAFFIC ─┴─▶ gather ─▶ families ─▶ text, protobuf; OTLP
+//! accelerators' view ──────────────▶ GPU ─────┼─▶ gather ─▶ families ─▶ text, protobuf; OTLP
+//! pipeline's label sets ───────────▶ TRAFFIC ─┘
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -20,6 +22,7 @@ pub(crate) mod distribution;
 mod docs;
 mod encode;
 pub mod family;
+pub mod gpu;
 mod snapshot;
 pub mod traffic;
 
@@ -228,13 +231,21 @@ pub struct Metrics {
     board: StatusBoard,
     /// When the agent's own counters began at zero.
     started: UnixNanos,
+    /// The node's name, where accelerators' figures are told by dcgm-exporter's names too.
+    dcgm_names: Option<Arc<str>>,
 }
 
 impl Metrics {
     /// Reads from a pipeline and a board.
     #[must_use]
     pub fn new(pipeline: SharedPipeline, board: StatusBoard) -> Self {
-        Self { pipeline, board, started: Clock::system().now() }
+        Self { pipeline, board, started: Clock::system().now(), dcgm_names: None }
+    }
+
+    /// Tells accelerators' figures by dcgm-exporter's names too.
+    #[must_use]
+    pub fn with_dcgm_names(self, node_name: &str) -> Self {
+        Self { dcgm_names: Some(node_name.into()), ..self }
     }
 
     /// Returns everything as it is now: the agent's metrics, then the traffic's. It takes milliseconds
@@ -242,13 +253,22 @@ impl Metrics {
     /// where it may block.
     #[must_use]
     pub fn gather(&self) -> Vec<Family> {
-        self.own().chain(traffic::families(&self.traffic())).collect()
+        self.own().chain(self.gpu()).chain(traffic::families(&self.traffic())).collect()
     }
 
     /// Returns everything in a format of Prometheus's.
     #[must_use]
     pub fn render(&self, format: Format) -> Vec<u8> {
-        format.encode(self.own().chain(traffic::families(&self.traffic())))
+        format.encode(self.own().chain(self.gpu()).chain(traffic::families(&self.traffic())))
+    }
+
+    fn gpu(&self) -> impl Iterator<Item = Family> {
+        let view = lock(&self.pipeline).gpu().read();
+        let mut families = gpu::families(&view, self.started);
+        if let Some(node) = &self.dcgm_names {
+            families.extend(gpu::dcgm_families(&view, node, self.started));
+        }
+        families.into_iter()
     }
 
     fn own(&self) -> impl Iterator<Item = Family> {

@@ -3,7 +3,8 @@
 //! ```text
 //! source ──batch──▶ ingest ─┬ flow ▶ dedup ▶ ends ▶ name ▶ store ─┐
 //!                           ├ dns ──────────▶ ends ▶ names, sums ─┼▶ hub of the signal ▶ subscribers
-//!                           └ tcp ──────────▶ ends ▶ connections ─┘
+//!                           ├ tcp ──────────▶ ends ▶ connections ─┤
+//!                           └ gpu ────────────────────────────────┘
 //!        ──────────▶ end_of_cycle: what waited, what ended
 //! ```
 //! All of it is synchronous, under one lock, and allocates nothing per event but the hubs' batches.
@@ -18,6 +19,7 @@ use crate::config::{Config, Environment};
 use crate::conntrack::Translations;
 use crate::enrich::Enricher;
 use crate::event::{Event, Loss, Payload, Signal, UnixNanos};
+use crate::gpu::{Board, GpuEvent};
 use crate::history::History;
 use crate::identity::{Resolver, ResolverConfig};
 use crate::metrics::traffic::{Told, TrafficSeries, TrafficTotals};
@@ -35,6 +37,7 @@ mod accounting;
 mod dedup;
 mod dns;
 mod flow;
+mod gpu;
 mod hub;
 mod listening;
 mod past;
@@ -81,6 +84,7 @@ pub struct Pipeline {
     dns: DnsStore,
     connections: ConnectionTable,
     traffic: TrafficSeries,
+    gpu: Board,
     hubs: Hubs,
     unnamed: UnnamedEvents,
     clock: Clock,
@@ -97,6 +101,7 @@ struct Hubs {
     flow: Hub<FlowEvent>,
     dns: Hub<DnsEvent>,
     tcp: Hub<TcpEvent>,
+    gpu: Hub<GpuEvent>,
 }
 
 /// Of each signal, the events whose owner is about to become known.
@@ -171,10 +176,12 @@ impl Pipeline {
             dns: DnsStore::default(),
             connections: ConnectionTable::new(config.store.max_flows as usize),
             traffic: TrafficSeries::new(config.metrics.clone(), &config.node_name),
+            gpu: Board::default(),
             hubs: Hubs {
                 flow: Hub::new(config.hub),
                 dns: Hub::new(config.hub),
                 tcp: Hub::new(config.hub),
+                gpu: Hub::new(config.hub),
             },
             unnamed: UnnamedEvents::default(),
             clock,
@@ -286,7 +293,18 @@ impl Pipeline {
         self.hubs.tcp.subscribe()
     }
 
-    /// Returns how many events the hubs keep and have sent since start.
+    /// Returns where the last state of accelerators is. It is read and written without this lock.
+    #[must_use]
+    pub fn gpu(&self) -> Board {
+        self.gpu.clone()
+    }
+
+    /// Adds a subscriber to accelerators' events.
+    pub fn subscribe_gpu(&mut self) -> Subscription<GpuEvent> {
+        self.hubs.gpu.subscribe()
+    }
+
+    /// Returns how many events of the network's signals are kept and were sent since start.
     #[must_use]
     pub fn kept(&self) -> Kept {
         self.hubs.kept()
@@ -351,6 +369,7 @@ impl Pipeline {
                 Payload::Flow(sample) => self.take_flow(time, sample, now),
                 Payload::Dns(exchange) => self.take_dns(time, exchange, now),
                 Payload::Tcp(sample) => self.take_tcp(time, sample, now),
+                Payload::Gpu(event) => self.take_gpu(time, *event),
                 Payload::Loss(loss) => self.hubs.tell_loss(time, loss),
             }
         }
@@ -383,25 +402,27 @@ impl UnnamedEvents {
 
 impl Hubs {
     fn publish(&mut self) {
-        let Self { flow, dns, tcp } = self;
+        let Self { flow, dns, tcp, gpu } = self;
         flow.publish();
         dns.publish();
         tcp.publish();
+        gpu.publish();
     }
 
     fn subscribers(&self) -> usize {
-        let Self { flow, dns, tcp } = self;
-        flow.subscribers() + dns.subscribers() + tcp.subscribers()
+        let Self { flow, dns, tcp, gpu } = self;
+        flow.subscribers() + dns.subscribers() + tcp.subscribers() + gpu.subscribers()
     }
 
     fn kept(&self) -> Kept {
-        let Self { flow, dns, tcp } = self;
+        // Accelerators' events are no flows.
+        let Self { flow, dns, tcp, gpu: _ } = self;
         flow.kept() + dns.kept() + tcp.kept()
     }
 
     fn lost(&self) -> u64 {
-        let Self { flow, dns, tcp } = self;
-        flow.lost() + dns.lost() + tcp.lost()
+        let Self { flow, dns, tcp, gpu } = self;
+        flow.lost() + dns.lost() + tcp.lost() + gpu.lost()
     }
 
     fn tell_loss(&mut self, time: UnixNanos, loss: Loss) {
@@ -413,6 +434,7 @@ impl Hubs {
                 Signal::Flow => self.flow.push_lost(time, lost),
                 Signal::Dns => self.dns.push_lost(time, lost),
                 Signal::Tcp => self.tcp.push_lost(time, lost),
+                Signal::Gpu => self.gpu.push_lost(time, lost),
             }
         }
     }

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod dns;
 pub mod flow;
+pub mod gpu;
 pub mod tcp;
 
 use std::{io, os::fd::AsRawFd};

@@ -232,7 +232,9 @@ impl EngineStatus {
     pub fn skipped(&self) -> Vec<String> {
         let reason = |source: &SourceStatus| match &source.state {
             SourceState::Running => None,
-            SourceState::Skipped { reason } => Some(format!("{}: {reason}", source.name)),
+            SourceState::Skipped { reason } | SourceState::Absent { reason } => {
+                Some(format!("{}: {reason}", source.name))
+            }
         };
         self.sources.iter().filter_map(reason).collect()
     }
@@ -278,6 +280,13 @@ impl SourceStatus {
         let state = SourceState::Skipped { reason };
         Self { name: signal.name(), state, missing: Vec::new() }
     }
+
+    /// A source that finds nothing here that it could watch.
+    #[must_use]
+    pub const fn absent(signal: Signal, reason: String) -> Self {
+        let state = SourceState::Absent { reason };
+        Self { name: signal.name(), state, missing: Vec::new() }
+    }
 }
 
 /// Whether a source runs.
@@ -288,6 +297,11 @@ pub enum SourceState {
     /// It cannot, and says why and what to do.
     Skipped {
         /// Why, and what to do.
+        reason: String,
+    },
+    /// What it watches is not on this machine: no fault, and it looks again.
+    Absent {
+        /// What was looked for, and where.
         reason: String,
     },
 }

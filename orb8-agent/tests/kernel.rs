@@ -17,9 +17,11 @@ mod kernel {
     mod accounting;
     mod cgroups;
     mod conntrack;
+    mod cuda;
     mod devices;
     mod dns;
     mod flows;
+    mod gpu;
     mod history;
     mod hubble;
     mod identity;

@@ -14,6 +14,7 @@ mod kernel {
 mod prometheus {
     mod agent;
     mod dashboards;
+    mod gpus;
     mod live;
     mod monitors;
     mod rules;

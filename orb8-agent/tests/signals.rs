@@ -92,6 +92,7 @@ fn every_signal_has_its_own_object_embedded() {
             Signal::Flow => ebpf::FLOW_OBJECT,
             Signal::Dns => ebpf::DNS_OBJECT,
             Signal::Tcp => ebpf::TCP_OBJECT,
+            Signal::Gpu => ebpf::GPU_OBJECT,
         };
         let name = signal.name();
         let path = format!("{}/src/ebpf/objects/{name}.bpf.o", env!("CARGO_MANIFEST_DIR"));
@@ -137,23 +138,25 @@ fn every_signal_has_its_rows() {
     let (cli, fuzz) = (read("orb8-cli/src/args.rs"), read("fuzz/Cargo.toml"));
     let (events, pipeline) = (read("orb8-agent/src/event.rs"), read("orb8-agent/src/pipeline.rs"));
     for signal in Signal::ALL {
-        let (variant, command, fuzzed) = match signal {
-            Signal::Flow => ("Flow", "Network", "packet"),
-            Signal::Dns => ("Dns", "Dns", "dns"),
-            Signal::Tcp => ("Tcp", "Tcp", "tcp"),
+        let (variant, trace, fuzzed) = match signal {
+            Signal::Flow => ("Flow", "Network(NetworkArgs)", "packet"),
+            Signal::Dns => ("Dns", "Dns(DnsArgs)", "dns"),
+            Signal::Tcp => ("Tcp", "Tcp(TcpArgs)", "tcp"),
+            // `GpuArgs` are those of a command by that name.
+            Signal::Gpu => ("Gpu", "Gpu(GpuEventsArgs)", "dcgm"),
         };
         let (query, stream) = match signal {
             Signal::Flow => ("QueryFlows", "StreamEvents"),
             Signal::Dns => ("QueryDns", "StreamDns"),
             Signal::Tcp => ("QueryTcp", "StreamTcp"),
+            Signal::Gpu => ("QueryGpu", "StreamGpu"),
         };
         for rpc in [query, stream] {
             assert!(service.contains(&format!("rpc {rpc}({rpc}Request)")), "the API: {rpc}");
         }
         assert!(events.contains(&format!("    {variant}(")), "Payload: {variant}");
         assert!(pipeline.contains(&format!("Payload::{variant}(")), "the pipeline: {variant}");
-        let trace = format!("    {command}({command}Args),");
-        assert!(cli.contains(&trace), "orb8 trace: {command}");
+        assert!(cli.contains(&format!("    {trace},")), "orb8 trace: {trace}");
         assert!(fuzz.contains(&format!("name = \"{fuzzed}\"")), "cargo xtask fuzz: {fuzzed}");
     }
 }

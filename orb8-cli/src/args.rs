@@ -8,11 +8,21 @@ use crate::replay::parse_speed;
 use crate::time::parse_duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[cfg(all(feature = "demo", target_os = "linux"))]
+mod demo;
+mod gpu;
 mod list;
+pub(crate) mod order;
 mod record;
 mod top;
 mod trace;
 
+#[cfg(all(feature = "demo", target_os = "linux"))]
+pub(crate) use demo::{DemoCommand, DemoGpuArgs};
+pub(crate) use gpu::{
+    DevicesArgs, GpuArgs, GpuCommand, GpuEventsArgs, HealthArgs, IdleArgs, LeaksArgs, ProcessSort,
+    ProcessesArgs, ShareSort, SharesArgs, WhichArgs,
+};
 pub(crate) use list::{DnsTopArgs, FlowsArgs, ListArgs, PodsArgs, TcpTopArgs, WorkloadsArgs};
 pub(crate) use record::{RecordArgs, Signal as RecordSignal};
 pub(crate) use top::TopArgs;
@@ -44,10 +54,11 @@ Examples:
   orb8 trace dns --name '*.svc' --slow 50ms      who waits for the cluster's DNS, and how long
   orb8 trace tcp --events fail,retransmit,reset  what goes wrong with connections, and why
   orb8 flows -l app=web --to-service shop/db     what pods with a label send to a Service
+  orb8 gpu --watch                               accelerators with the pods on them
   orb8 --agent node-1:9090 status                another machine's agent
 
 Without --agent, orb8 asks the agent at /run/orb8/agent.sock, else at 127.0.0.1:9090; where neither
-answers, `trace`, `top`, `flows`, `workloads` and `pods` run the engine themselves, which needs root or capabilities.";
+answers, `trace`, `top`, `flows`, `workloads`, `gpu` and `pods` run the engine themselves, which needs root or capabilities.";
 
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
@@ -146,7 +157,7 @@ pub(crate) enum ColorChoice {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show what happens, live: rates, flows, workloads, DNS, TCP, the agent
+    /// Show what happens, live: rates, flows, workloads, DNS, TCP, GPUs, the agent
     #[command(visible_alias = "dashboard")]
     Top(TopArgs),
     /// Show how the agent is
@@ -169,6 +180,8 @@ pub(crate) enum Command {
     Workloads(WorkloadsArgs),
     /// List the pods that the agent knows, and how it knows them
     Pods(PodsArgs),
+    /// Show accelerators: how busy and how well they are, who holds and who uses them
+    Gpu(Box<GpuArgs>),
     /// Follow events as they happen
     Trace {
         /// What to follow.
@@ -177,6 +190,13 @@ pub(crate) enum Command {
     },
     /// Record everything that an agent tells, for --replay
     Record(RecordArgs),
+    /// Show orb8 on a node that is none, with stand-ins for what is missing here
+    #[cfg(all(feature = "demo", target_os = "linux"))]
+    Demo {
+        /// What the node has.
+        #[command(subcommand)]
+        command: DemoCommand,
+    },
     /// Show what works on this machine, what does not, and what to do
     Diagnose,
     /// Print a completion script for a shell
@@ -190,13 +210,14 @@ pub(crate) enum Command {
 
 impl Command {
     /// Whether it goes on as time does: of a recording, such a command sees what was seen then.
-    pub(crate) const fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         match self {
             Self::Flows(args) => args.list.watch,
             Self::Dns { command: DnsCommand::Top(args) } => args.list.watch,
             Self::Tcp { command: TcpCommand::Top(args) } => args.list.watch,
             Self::Workloads(args) => args.list.watch,
             Self::Pods(args) => args.list.watch,
+            Self::Gpu(args) => args.list().watch,
             Self::Top(_) => true,
             Self::Status
             | Self::Trace { .. }
@@ -204,6 +225,8 @@ impl Command {
             | Self::Diagnose
             | Self::Completions { .. }
             | Self::Version => false,
+            #[cfg(all(feature = "demo", target_os = "linux"))]
+            Self::Demo { .. } => false,
         }
     }
 
@@ -222,6 +245,8 @@ pub(crate) enum Signal {
     Dns(DnsArgs),
     /// Follow TCP: connections, retransmits, resets, drops
     Tcp(TcpArgs),
+    /// Follow accelerators: XIDs, throttling, idle holders, allocations, launches, collectives
+    Gpu(GpuEventsArgs),
 }
 
 /// How to show DNS.

@@ -21,6 +21,7 @@ mod trace;
 /// What a loss in a signal's ring means, for lists and streams.
 const FLOWS_LOST_IN_RING: &str = "their packets are counted";
 const DNS_LOST_IN_RING: &str = "messages that are in no exchange";
+const GPU_LOST_IN_RING: &str = "calls to CUDA and NCCL that are in no sum";
 const TCP_LOST_IN_RING: &str = "connections keep their figures";
 
 /// Does what was asked.
@@ -35,12 +36,18 @@ pub(crate) async fn run(cli: Cli, console: &mut Console) -> Result<Exit, CliErro
         Command::Tcp { command: TcpCommand::Top(args) } => list::run(&global, &args, console).await,
         Command::Workloads(args) => list::run(&global, &args, console).await,
         Command::Pods(args) => list::run(&global, &args, console).await,
+        Command::Gpu(args) => list::gpu::run(&global, &args, console).await,
         Command::Trace { signal } => match signal {
             Signal::Network(args) => trace::run(&global, &args, console).await,
             Signal::Dns(args) => trace::run(&global, &args, console).await,
             Signal::Tcp(args) => trace::run(&global, &args, console).await,
+            Signal::Gpu(args) => trace::run(&global, &args, console).await,
         },
         Command::Record(args) => record::run(&global, args, console).await,
+        #[cfg(all(feature = "demo", target_os = "linux"))]
+        Command::Demo { command: crate::args::DemoCommand::Gpu(args) } => {
+            crate::demo::run(&args, console).await
+        }
         Command::Diagnose => diagnose::run(&global, console).await,
         Command::Completions { shell } => completions(shell, console),
         Command::Version => version(Shape::of(global.output), console),

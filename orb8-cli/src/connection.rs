@@ -146,10 +146,7 @@ impl Connection {
 
     /// Says why a signal does not run, by what the agent says of itself.
     pub(crate) fn absence(&self, signal: &str, status: &GetStatusResponse) -> Option<String> {
-        match Presence::of(signal, status) {
-            Presence::Absent(reason) => Some(reason),
-            Presence::Running(_) => None,
-        }
+        absence(signal, status)
     }
 
     /// Makes a request that gives up after `--timeout`.
@@ -301,6 +298,14 @@ impl Connection {
     }
 }
 
+/// Says why an agent does not run a signal, by what it says of itself.
+pub(crate) fn absence(signal: &str, status: &GetStatusResponse) -> Option<String> {
+    match Presence::of(signal, status) {
+        Presence::Absent(reason) => Some(reason),
+        Presence::Running(_) => None,
+    }
+}
+
 /// Whether an agent runs a signal, by what it says of itself.
 enum Presence {
     /// It does, perhaps but for something.
@@ -313,7 +318,9 @@ impl Presence {
     fn of(signal: &str, status: &GetStatusResponse) -> Self {
         let sources = &status.sources;
         match sources.iter().find(|source| source.name == signal) {
-            Some(source) if source.state() == SourceState::Skipped => {
+            Some(source)
+                if matches!(source.state(), SourceState::Skipped | SourceState::Absent) =>
+            {
                 Self::Absent(source.reason.clone())
             }
             Some(source) => Self::Running(Some(source.reason.clone()).filter(|it| !it.is_empty())),

@@ -29,7 +29,7 @@ impl Exit {
     #[cfg(test)]
     pub(crate) const TABLE: [(Self, &'static str); 5] = [
         (Self::Success, "done; interrupted or out of readers counts as done"),
-        (Self::Failure, "failed; a failed check of `diagnose`"),
+        (Self::Failure, "failed; a failed check of `diagnose` or of `gpu health --check`"),
         (Self::Usage, "a flag or setting is wrong"),
         (Self::Unavailable, "no agent answers"),
         (Self::NoPermission, "privileges are missing"),

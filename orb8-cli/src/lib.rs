@@ -1,5 +1,5 @@
-//! orb8's command line: `top`, `workloads`, `status`, `flows`, `dns top`, `tcp top`, `pods`, `trace network|dns|tcp`,
-//! `record`, `diagnose`, `completions`, `version`.
+//! orb8's command line: `top`, `workloads`, `status`, `flows`, `dns top`, `tcp top`, `pods`, `gpu`,
+//! `trace network|dns|tcp|gpu`, `record`, `diagnose`, `completions`, `version`.
 //!
 //! ```text
 //! args ──▶ commands ──▶ connection ──▶ an agent (--agent, the local socket, the local port)
@@ -26,6 +26,8 @@ mod cause;
 mod commands;
 mod connection;
 mod console;
+#[cfg(all(feature = "demo", target_os = "linux"))]
+mod demo;
 mod error;
 mod filters;
 pub mod output;
@@ -41,7 +43,7 @@ mod tests;
 mod time;
 mod top;
 
-use args::Cli;
+use args::{Cli, order};
 use console::Console;
 use error::{CliError, Exit};
 
@@ -99,7 +101,13 @@ async fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console) ->
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(args)?;
+    let args: Vec<OsString> = args.into_iter().collect();
+    let matches = command
+        .try_get_matches_from_mut(&args)
+        .map_err(|error| order::explain(error, &command, &args))?;
+    if let Some(message) = order::misplaced(&command, &matches) {
+        return Err(command.error(ErrorKind::ArgumentConflict, message));
+    }
     // Not the `_mut` way, which takes matches apart while `--not` needs their order.
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     // A flag wins over the environment, so only two flags can contradict each other.

@@ -19,6 +19,13 @@
 //! | `workload` | `workloads` | what a workload does on the network |
 //! | `workload_totals` | `workloads` | what all that matched do; the last object |
 //! | `pod` | `pods` | a pod that the agent knows |
+//! | `gpu_device` | `gpu` | a device, or a part of one, with who has what of it |
+//! | `gpu_share` | `gpu pods`, `gpu idle` | what of a device is one owner's, or nobody's known (`unattributed`) |
+//! | `gpu_process` | `gpu processes` | a process, its uses of devices, and what it does with CUDA and NCCL |
+//! | `gpu_health` | `gpu health` | a verdict on a device, with findings and what to do |
+//! | `gpu_leak` | `gpu leaks` | a process with the memory that it did not give back, by place |
+//! | `gpu_status` | `gpu` and the lists below it | who tells of devices and holders, and how calls are watched; the last object |
+//! | `gpu` | `trace gpu` | something that happened to a device, or was done with one |
 //! | `lost` | `flows`, `trace` | something is in no flow, or reached nobody |
 //! | `status` | `status` | the agent's state, fields as in `GetStatusResponse` |
 //! | `diagnosis` | `diagnose` | checks, sources, attachment and Kubernetes |
@@ -116,6 +123,28 @@
 //! `responses`, `errors`, `timeouts`, `latency`), and `last_seen`. Traffic is that of the flows that
 //! the agent holds; `rtt` is a distribution of connections' smoothed round-trip times.
 //!
+//! A device has `gpu` (its number, `0:1` for a part, else its id), `id`, `vendor`, `source`, `index`, `minor`,
+//! `model`, `architecture`, `pci_address`, `serial`, `driver_version`, `part` (`parent`, `gpu_instance`,
+//! `compute_instance`, `profile`), `divided`, `state` (`ok`, `lost`, `silent`), `state_reason`, `lost_since`,
+//! `sample`, `shares`, `unattributed_memory_bytes`, `unattributed_utilization` and `counts`, since the agent
+//! started: `xids` (`code`, `class`, `action`, `meaning`, `count`), `last_xid` (a `code`), `last_xid_time`, `throttled` (`reason`, `time_ns`),
+//! `energy_joules`, `lost`, `silent`. A sample has the fields of `GpuSample` (`orb8-proto/proto/orb8/v1/gpu.proto`):
+//! ratios are 0 to 1, memory is bytes, clocks are megahertz; what the device does not tell is left out.
+//!
+//! A share has `gpu`, `device`, `model`, `profile`, `workload` or `unattributed`, `standing` (`active`, `idle`,
+//! `unallocated`, `in-use`), `idle_since`, `idle_long`, `resource`, `shared`, `claim`, `memory_bytes`,
+//! `utilization` (of the whole device's 1), how each was found (`memory_basis`, `utilization_basis`: `exact`,
+//! `estimated`, `shared`) and `pids`. A process has `pid`, `name`, `workload`, `uses` (`gpu`, `device`, `kind`,
+//! `memory_bytes`, `utilization`) and `activity`, with the fields of `GpuActivity`; a leak has `pid`, `name`,
+//! `workload`, `gpus`, `leaks` (whether it is one), `since` and the `memory` of that activity. Health has
+//! `verdict` (`ok`, `warn`, `bad`), `findings` (`verdict`, `what`, `remedy`) and what they are made from.
+//!
+//! An event of a device has `event`, `gpu`, `device`, `index`, `parent`, `parent_index`, `pci_address`, `process`
+//! (`pid`, `name`), `workloads`, and what its kind has to tell: `xid`; `began` and `reasons`; `count`; `bytes` and
+//! `allocation`; `error` (the driver's); `duration_ns`; `rate` (of launches a second, of a leak bytes a second,
+//! of sampling the part of the time), `graph_rate`, `sampled`; `communicator`, `rank`, `ranks`; `pending`,
+//! `failed`; `reason`.
+//!
 //! A TCP event has `event` (`connect`, `accept`, `fail`, `close`, `retransmit`, `reset`, `drop`,
 //! `overflow`, `state`), `source` (who opened the connection or sent the packet), `destination`,
 //! `local_end`, `role`, `state`, `old_state`, `health`, and what its kind has to tell: `errno` and
@@ -129,6 +158,7 @@ use serde::Serialize;
 pub(crate) mod dns;
 mod end;
 pub(crate) mod flow;
+pub(crate) mod gpu;
 mod histogram;
 pub(crate) mod lost;
 pub(crate) mod pod;

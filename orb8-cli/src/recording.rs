@@ -12,9 +12,9 @@ use std::io;
 use std::path::PathBuf;
 
 use orb8_proto::v1::{
-    GetStatusResponse, QueryDnsResponse, QueryFlowsResponse, QueryPodsResponse, QueryTcpResponse,
-    QueryWorkloadsResponse, RecordingEnd, RecordingSnapshot, StreamDnsResponse,
-    StreamEventsResponse, StreamTcpResponse,
+    GetStatusResponse, QueryDnsResponse, QueryFlowsResponse, QueryGpuResponse, QueryPodsResponse,
+    QueryTcpResponse, QueryWorkloadsResponse, RecordingEnd, RecordingSnapshot, StreamDnsResponse,
+    StreamEventsResponse, StreamGpuResponse, StreamTcpResponse,
 };
 use prost::Message;
 
@@ -31,7 +31,7 @@ pub use writer::Writer;
 pub const MAGIC: [u8; 8] = [0x89, b'O', b'R', b'B', b'8', b'\r', b'\n', 0x1a];
 
 /// The version that is written. A reader takes every minor version of its own major one.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+pub const VERSION: Version = Version { major: 1, minor: 1 };
 
 /// Bytes of a header's message, at most.
 const MAX_HEADER: usize = 1 << 20;
@@ -94,6 +94,7 @@ kinds! {
     FlowEvent = 1 StreamEventsResponse, "An event of `StreamEvents`.";
     DnsEvent = 2 StreamDnsResponse, "An event of `StreamDns`.";
     TcpEvent = 3 StreamTcpResponse, "An event of `StreamTcp`.";
+    GpuEvent = 4 StreamGpuResponse, "An event of `StreamGpu`. Since 1.1.";
     Flows = 16 QueryFlowsResponse, "Rows of `QueryFlows`.";
     Dns = 17 QueryDnsResponse, "Rows of `QueryDns`.";
     Tcp = 18 QueryTcpResponse, "Rows of `QueryTcp`.";
@@ -102,6 +103,7 @@ kinds! {
     Workloads = 21 QueryWorkloadsResponse, "Rows of `QueryWorkloads`, grouped by workload.";
     WorkloadPods = 22 QueryWorkloadsResponse, "Rows of `QueryWorkloads`, grouped by pod.";
     WorkloadContainers = 23 QueryWorkloadsResponse, "Rows of `QueryWorkloads`, grouped by container.";
+    Gpu = 24 QueryGpuResponse, "The answer of `QueryGpu`, its lists in parts. Since 1.1.";
     Snapshot = 32 RecordingSnapshot, "The end of a snapshot.";
     End = 33 RecordingEnd, "The end of the recording.";
 }

@@ -13,6 +13,12 @@ use tonic::transport::Channel;
 
 use crate::error::CliError;
 
+#[cfg(feature = "demo")]
+mod served;
+
+#[cfg(feature = "demo")]
+pub(crate) use served::{Served, cgroup_mount, gpu};
+
 /// The agent's settings that mean something to an engine without listeners.
 const SETTINGS: &[Setting] = &[
     settings::SIGNALS,
@@ -33,6 +39,16 @@ const SETTINGS: &[Setting] = &[
     settings::KUBECONFIG,
     settings::KUBE_CONTEXT,
     settings::REMOTE_PODS,
+    settings::GPU_SOURCES,
+    settings::GPU_INTERVAL,
+    settings::GPU_NVML_LIBRARY,
+    settings::GPU_DCGM,
+    settings::GPU_POD_RESOURCES,
+    settings::GPU_IDLE_AFTER,
+    settings::GPU_TRACE,
+    settings::GPU_TRACE_BUDGET,
+    settings::GPU_LEAK_WINDOW,
+    settings::GPU_NEURON_MONITOR,
 ];
 
 /// Nobody but this process asks the engine.

@@ -17,6 +17,7 @@ pub(crate) mod agent;
 mod book;
 mod causes;
 mod commands;
+mod gpus;
 mod help;
 mod kubernetes;
 mod readme;

@@ -1,4 +1,4 @@
-//! `orb8 top`: what happens on the network, live.
+//! `orb8 top`: what happens on the network and on accelerators, live.
 //!
 //! ```text
 //! keys, mouse, sizes ─┐
@@ -31,6 +31,7 @@ use screen::Screen;
 use view::{Canvas, Charset};
 
 mod ansi;
+mod doings;
 mod export;
 mod filter;
 mod focus;
@@ -59,6 +60,7 @@ pub(crate) enum Tab {
     Workloads,
     Dns,
     Tcp,
+    Gpu,
     Agent,
 }
 
@@ -70,11 +72,19 @@ impl Tab {
         (Self::Workloads, "workloads"),
         (Self::Dns, "dns"),
         (Self::Tcp, "tcp"),
+        (Self::Gpu, "gpu"),
         (Self::Agent, "agent"),
     ];
 
-    const ALL: [Self; 6] =
-        [Self::Overview, Self::Flows, Self::Workloads, Self::Dns, Self::Tcp, Self::Agent];
+    const ALL: [Self; 7] = [
+        Self::Overview,
+        Self::Flows,
+        Self::Workloads,
+        Self::Dns,
+        Self::Tcp,
+        Self::Gpu,
+        Self::Agent,
+    ];
 
     const fn word(self) -> &'static str {
         Self::WORDS[self as usize].1

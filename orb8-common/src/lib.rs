@@ -15,5 +15,6 @@
 pub mod cgroup;
 pub mod dns;
 pub mod flow;
+pub mod gpu;
 pub mod packet;
 pub mod tcp;

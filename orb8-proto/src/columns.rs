@@ -1,7 +1,7 @@
 //! How flows, DNS exchanges and TCP connections read in a table: one row here per column, from which
 //! tables, wide tables and docs derive.
 //!
-//! A [`View`] is a table that some command prints; [`flow`], [`dns`] and [`tcp`] have theirs.
+//! A [`View`] is a table that some command prints; [`flow`], [`dns`], [`tcp`] and [`gpu`] have theirs.
 
 use std::fmt::{Debug, Write as _};
 
@@ -11,6 +11,7 @@ mod cells;
 pub mod dns;
 mod ends;
 pub mod flow;
+pub mod gpu;
 pub mod pod;
 pub mod tcp;
 #[cfg(test)]

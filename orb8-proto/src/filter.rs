@@ -9,7 +9,7 @@
 //! A name matches exactly, or as a prefix with a trailing `*`; the beginning of a container's id does
 //! from 12 digits on. Compiling reports a value that cannot match anything; matching allocates nothing. [`DnsMatcher`] and [`TcpMatcher`] do the same for
 //! their signals: each of their filters has a flow filter inside. [`PodMatcher`] and
-//! [`OwnerMatcher`] take those of its fields that say who.
+//! [`OwnerMatcher`] take those of its fields that say who, and so do [`GpuQuery`] and [`GpuEventMatcher`].
 
 use std::net::IpAddr;
 
@@ -17,6 +17,7 @@ use self::rule::Rule;
 use crate::v1::{Direction, FlowFilter, Protocol};
 
 pub use self::dns::{DnsFields, DnsMatcher};
+pub use self::gpu::{DevicePlace, GpuEventMatcher, GpuQuery};
 pub use self::owners::OwnerMatcher;
 pub use self::pod::{PodFields, PodMatcher};
 pub use self::selector::{Selector, SelectorProblem};
@@ -24,6 +25,7 @@ pub use self::tcp::{TcpFields, TcpMatcher};
 
 mod dns;
 mod glob;
+mod gpu;
 mod name;
 mod owner;
 mod owners;
@@ -157,6 +159,20 @@ pub enum Problem {
     /// A field that owners do not have.
     #[error("workloads have no such thing; it filters their traffic")]
     NotOfWorkloads,
+    /// Not a device, in any of the ways in which one can be named.
+    #[error(
+        "`{0}` is no device: give a number (0), a part (0:1), a PCI address (0000:1b:00.0) or an id \
+         (GPU-…, with a * at its end where it is only the beginning)"
+    )]
+    NotADevice(String),
+    /// None of the devices that are there.
+    #[error("`{device}` is none of the devices that are there: {there}")]
+    NoSuchDevice {
+        /// What was asked for.
+        device: String,
+        /// Those that are there.
+        there: String,
+    },
     /// A field that exists for what is streamed, but not for what is queried.
     #[error("{0} have no such thing; it filters streams only")]
     StreamsOnly(&'static str),

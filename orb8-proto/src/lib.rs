@@ -15,14 +15,19 @@ pub mod columns;
 pub mod dns;
 pub mod filter;
 mod flow;
+pub mod gpu;
 pub mod histogram;
 #[cfg(feature = "hubble")]
 pub mod hubble;
 pub mod icmp;
 pub mod kinds;
 mod pod;
+#[cfg(feature = "podresources")]
+pub mod podresources;
 pub mod ports;
 pub mod tcp;
+#[cfg(feature = "tpu")]
+pub mod tpu;
 pub mod units;
 mod words;
 mod workload;

@@ -38,6 +38,39 @@ pub fn memory(bytes: u64) -> String {
     format!("{value} {unit}")
 }
 
+/// Formats memory without a blank, at most seven characters: `23.1MiB`.
+#[must_use]
+pub fn memory_short(bytes: u64) -> String {
+    let (value, unit) = scale(bytes, 1024, &BINARY);
+    format!("{value}{unit}")
+}
+
+/// Formats a part of some memory and all of it, in the unit of all: `71.2/79.6GiB`.
+#[must_use]
+pub fn memory_part(part: u64, whole: u64) -> String {
+    let (whole, unit) = scale(whole, 1024, &BINARY);
+    let exponent = BINARY.iter().position(|of| *of == unit).unwrap_or_default() as u32;
+    let divisor = 1024_u128.pow(exponent);
+    let tenths = (u128::from(part) * 10 + divisor / 2) / divisor;
+    match tenths {
+        _ if exponent == 0 => format!("{part}/{whole}{unit}"),
+        0..1000 => format!("{}.{}/{whole}{unit}", tenths / 10, tenths % 10),
+        _ => format!("{}/{whole}{unit}", (tenths + 5) / 10),
+    }
+}
+
+/// Formats a part of 1: `0%`, `<1%`, `12%`. `None` of what is no part.
+#[must_use]
+pub fn percent(part: f64) -> Option<String> {
+    // Adding nothing takes the sign from a zero.
+    let percent = part * 100.0 + 0.0;
+    match percent {
+        _ if !percent.is_finite() || percent < 0.0 => None,
+        _ if percent > 0.0 && percent < 1.0 => Some("<1%".to_owned()),
+        _ => Some(format!("{percent:.0}%")),
+    }
+}
+
 /// Groups digits by thousands: `48,201`.
 #[must_use]
 pub fn count(count: u64) -> String {
@@ -156,6 +189,39 @@ mod tests {
         assert_eq!(memory(1 << 20), "1.0 MiB");
         assert_eq!(memory(1023), "1023 B");
         assert_eq!(memory(u64::MAX), "16.0 EiB");
+    }
+
+    #[test]
+    fn a_part_of_memory_has_the_unit_of_all() {
+        const GIB: u64 = 1 << 30;
+        for (part, whole, text) in [
+            (0, 80 * GIB, "0.0/80.0GiB"),
+            (71 * GIB + GIB / 4, 80 * GIB, "71.3/80.0GiB"),
+            (3 << 20, 80 * GIB, "0.0/80.0GiB"),
+            (141 * GIB, 141 * GIB, "141/141GiB"),
+            (99 * GIB + GIB * 99 / 100, 100 * GIB, "100/100GiB"),
+            (5, 9, "5/9B"),
+            (u64::MAX, 1 << 20, "17592186044416/1.0MiB"),
+        ] {
+            assert_eq!(memory_part(part, whole), text);
+        }
+        assert_eq!(memory_short(GIB + GIB / 2), "1.5GiB");
+    }
+
+    #[test]
+    fn a_little_is_not_nothing() {
+        for (part, text) in [
+            (0.0, Some("0%")),
+            (-0.0, Some("0%")),
+            (0.004, Some("<1%")),
+            (0.126, Some("13%")),
+            (1.0, Some("100%")),
+            (-0.1, None),
+            (f64::NAN, None),
+            (f64::INFINITY, None),
+        ] {
+            assert_eq!(percent(part).as_deref(), text);
+        }
     }
 
     #[test]

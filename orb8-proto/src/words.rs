@@ -2,9 +2,11 @@
 
 use crate::v1::{
     Attribution, CheckState, ContainerKind, Direction, DnsOutcome, DnsSide, DnsSortBy, EndReason,
-    EventKind, Health, Hook, KubernetesState, LocalEnd, LostSource, PodPhase, PodSource, Protocol,
-    ResetBy, Runtime, ServiceAddressKind, SortBy, SourceState, TcpEventKind, TcpRole, TcpSortBy,
-    TcpState, WorkloadGroup, WorkloadSortBy,
+    EventKind, GpuAllocationKind, GpuBasis, GpuCollectiveKind, GpuCommunicatorState, GpuCopyKind,
+    GpuEventKind, GpuStanding, GpuState, GpuThrottleReason, GpuUseKind, GpuVendor, GpuWaitKind,
+    GpuXidAction, GpuXidClass, Health, Hook, KubernetesState, LocalEnd, LostSource, PodPhase,
+    PodSource, Protocol, ResetBy, Runtime, ServiceAddressKind, SortBy, SourceState, TcpEventKind,
+    TcpRole, TcpSortBy, TcpState, WorkloadGroup, WorkloadSortBy,
 };
 
 macro_rules! words {
@@ -144,7 +146,104 @@ words! {
         Timeouts => "timeouts",
         Latency => "latency",
     }
+    GpuVendor {
+        Nvidia => "nvidia",
+        Amd => "amd",
+        Intel => "intel",
+        Google => "google",
+        Aws => "aws",
+    }
+    GpuState { Ok => "ok", Lost => "lost", Silent => "silent" }
+    GpuThrottleReason {
+        Idle => "idle",
+        ApplicationClocks => "application-clocks",
+        PowerCap => "power-cap",
+        HardwareSlowdown => "hardware-slowdown",
+        SyncBoost => "sync-boost",
+        SoftwareThermal => "software-thermal",
+        HardwareThermal => "hardware-thermal",
+        PowerBrake => "power-brake",
+        DisplayClocks => "display-clocks",
+        BoardLimit => "board-limit",
+        Reliability => "reliability",
+        Other => "other",
+    }
+    GpuBasis { Exact => "exact", Estimated => "estimated", Shared => "shared" }
+    GpuStanding {
+        Active => "active",
+        Idle => "idle",
+        Unallocated => "unallocated",
+        InUse => "in-use",
+    }
+    GpuXidClass {
+        Hardware => "hardware",
+        Application => "application",
+        Driver => "driver",
+        Other => "other",
+    }
+    // From what can be left as it is to what takes a node out of service.
+    GpuXidAction {
+        None => "none",
+        RestartPod => "restart-pod",
+        ResetDevice => "reset",
+        Reboot => "reboot",
+        Drain => "drain",
+    }
+    GpuUseKind { Compute => "compute", Graphics => "graphics", Mps => "mps" }
+    GpuAllocationKind {
+        Device => "device",
+        Pool => "pool",
+        Physical => "physical",
+        Managed => "managed",
+        Pinned => "pinned",
+    }
+    GpuCopyKind {
+        HostToDevice => "host-to-device",
+        DeviceToHost => "device-to-host",
+        DeviceToDevice => "device-to-device",
+        Peer => "peer",
+        Unified => "unified",
+    }
+    GpuWaitKind { Stream => "stream", Event => "event", Context => "context" }
+    GpuCommunicatorState {
+        Initializing => "initializing",
+        Ready => "ready",
+        Aborted => "aborted",
+        Destroyed => "destroyed",
+    }
+    GpuCollectiveKind {
+        AllReduce => "all-reduce",
+        ReduceScatter => "reduce-scatter",
+        AllGather => "all-gather",
+        AllToAll => "all-to-all",
+        Broadcast => "broadcast",
+        Reduce => "reduce",
+        Send => "send",
+        Recv => "recv",
+    }
+    GpuEventKind {
+        Xid => "xid",
+        Throttle => "throttle",
+        Ecc => "ecc",
+        RowRemap => "row-remap",
+        LostDevice => "lost-device",
+        Appeared => "appeared",
+        Removed => "removed",
+        Idle => "idle",
+        Unallocated => "unallocated",
+        Allocated => "allocated",
+        AllocationFailed => "allocation-failed",
+        Launches => "launches",
+        Module => "module",
+        Leak => "leak",
+        Collectives => "collectives",
+        CommunicatorInit => "communicator-init",
+        CommunicatorAbort => "communicator-abort",
+        Straggler => "straggler",
+        Sampling => "sampling",
+        Lost => "lost",
+    }
     Health { Ok => "ok", Degraded => "degraded" }
-    SourceState { Running => "running", Skipped => "skipped" }
+    SourceState { Running => "running", Skipped => "skipped", Absent => "absent" }
     CheckState { Ok => "ok", Absent => "absent", Failed => "failed" }
 }

@@ -198,7 +198,7 @@ fn keys_and_signals_do_what_they_say() {
     terminal.shows(&["flows by bytes", "BYTES▼"]);
     terminal.press(&["5"]);
     terminal.shows(&["connections by retransmits"]);
-    terminal.press(&["6"]);
+    terminal.press(&["7"]);
     terminal.shows(&["Agent Status", "Health:"]);
 
     terminal.press(&["3"]);
@@ -234,6 +234,31 @@ fn keys_and_signals_do_what_they_say() {
     println!("the screen and the engine, 200x60, five answers a second: {share:.1} % of a core");
 
     Command::new("kill").args(["-TERM", &process]).status().unwrap();
+    terminal.is_given_back();
+    terminal.shows(&["exit 0"]);
+}
+
+/// A node of stand-ins: devices, who has them, what a process does, and what goes wrong.
+#[test]
+fn accelerators_are_seen_with_their_owners() {
+    if let Some(reason) = missing() {
+        println!("SKIPPED accelerators_are_seen_with_their_owners: {reason}");
+        return;
+    }
+    let terminal = Terminal::start("demo gpu -- top --tab gpu");
+    terminal.shows(&["MIG 3g.40gb", "parts by device", "team-a/ranker", "unallocated"]);
+    terminal.press(&["s"]);
+    terminal.shows(&["parts by memory", "MEMORY▼"]);
+    terminal.press(&["Enter"]);
+    terminal.shows(&["part of a device", "ml-training/llama-ft-worker-0", "gpu-workload"]);
+    terminal.press(&["End"]);
+    terminal.shows(&["nccl", "all-reduce"]);
+    terminal.press(&["Escape"]);
+    terminal.press(&["/", "notebook", "Enter"]);
+    terminal.shows(&["1 of ", "filter: notebook", "research/notebook-0"]);
+    terminal.press(&["1"]);
+    terminal.shows(&["research/notebook-0 holds GPU 5"]);
+    terminal.press(&["q"]);
     terminal.is_given_back();
     terminal.shows(&["exit 0"]);
 }

@@ -2,7 +2,8 @@
 //! all, an empty program and one ring event per packet.
 //!
 //! ```text
-//! Plan ─▶ Lab (namespaces, cgroups) ─▶ cost │ rate │ footprint │ latency │ signals │ identity │ metrics ─▶ report
+//! Plan ─▶ Lab (namespaces, cgroups) ─▶ cost │ rate │ footprint │ latency │ signals │ identity │ metrics │
+//!                                                        standins ─▶ report
 //!                                        programs, agent ◀─▶ workload (worker processes)
 //! ```
 //!
@@ -34,14 +35,16 @@ mod rate;
 #[cfg(feature = "bench")]
 mod reference;
 #[cfg(feature = "bench")]
-mod report;
+pub(crate) mod report;
 #[cfg(feature = "bench")]
 mod signals;
 pub(crate) mod soak;
 #[cfg(feature = "bench")]
-mod stats;
+mod standins;
 #[cfg(feature = "bench")]
-mod targets;
+pub(crate) mod stats;
+#[cfg(feature = "bench")]
+pub(crate) mod targets;
 #[cfg(feature = "bench")]
 pub(crate) mod worker;
 #[cfg(feature = "bench")]
@@ -86,6 +89,8 @@ pub(crate) enum Part {
     Identity,
     /// What a scrape costs with many pods
     Metrics,
+    /// What reading and watching GPUs costs, with stand-ins
+    Standins,
 }
 
 #[cfg(not(feature = "bench"))]
@@ -95,7 +100,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
 
 /// Builds this program again, with the agent's crates, and goes on there.
 #[cfg(not(feature = "bench"))]
-fn run_optimised() -> Result<()> {
+pub(crate) fn run_optimised() -> Result<()> {
     use std::{env, os::unix::process::CommandExt, process::Command};
 
     use crate::workspace;

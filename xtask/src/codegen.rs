@@ -9,7 +9,7 @@ use prost::Message;
 use crate::workspace;
 
 /// What is compiled, each with the packages that it makes; imports come along.
-const APIS: [Api; 2] = [
+const APIS: [Api; 4] = [
     Api {
         name: "orb8.v1",
         folder: "orb8-proto/proto",
@@ -21,6 +21,18 @@ const APIS: [Api; 2] = [
         folder: "orb8-proto/proto/hubble",
         roots: &["observer/observer.proto", "peer/peer.proto"],
         packages: &["flow", "observer", "peer", "relay"],
+    },
+    Api {
+        name: "podresources",
+        folder: "orb8-proto/proto/podresources",
+        roots: &["podresources.proto"],
+        packages: &["v1"],
+    },
+    Api {
+        name: "tpu",
+        folder: "orb8-proto/proto/tpu",
+        roots: &["tpu_metric_service.proto"],
+        packages: &["tpu.monitoring.runtime"],
     },
 ];
 

@@ -2,7 +2,7 @@
 //! generated from them and from the rules.
 //!
 //! ```text
-//! overview, workload, dns, tcp, agents ─▶ grafana ─▶ deploy/grafana/dashboards/*.json
+//! overview, workload, dns, tcp, gpu, agents ─▶ grafana ─▶ deploy/grafana/dashboards/*.json
 //! deploy/prometheus/rules/*.yaml ───────▶ rules ───▶ deploy/prometheus/{prometheusrule.yaml, README.md}
 //! ```
 //! Both are copied into the Helm chart.
@@ -11,6 +11,7 @@
 
 mod agents;
 mod dns;
+mod gpu;
 mod grafana;
 mod model;
 mod overview;
@@ -55,12 +56,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn dashboards() -> [Dashboard; 5] {
+fn dashboards() -> [Dashboard; 6] {
     [
         overview::dashboard(),
         workload::dashboard(),
         dns::dashboard(),
         tcp::dashboard(),
+        gpu::dashboard(),
         agents::dashboard(),
     ]
 }

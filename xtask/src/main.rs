@@ -7,6 +7,7 @@ mod ci;
 mod codegen;
 mod dashboards;
 mod fuzz;
+mod gpu_check;
 mod package;
 mod probes;
 mod vm_test;
@@ -46,6 +47,8 @@ enum Command {
     Dashboards(dashboards::Args),
     /// Runs the fuzz targets for a bounded time
     Fuzz(fuzz::Args),
+    /// Compares orb8 with nvidia-smi and PyTorch on a machine with a GPU
+    GpuCheck(gpu_check::Args),
     /// Makes Debian and RPM packages and a tarball of programs that are built
     Package(package::Args),
     /// Rebuilds the eBPF objects that the agent embeds
@@ -78,6 +81,7 @@ fn run(command: Command) -> Result<()> {
         Command::Codegen { check } => codegen::run(check),
         Command::Dashboards(args) => dashboards::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::GpuCheck(args) => gpu_check::run(&args),
         Command::Package(args) => package::run(&args),
         Command::Probes(args) => probes::run(args),
         Command::Soak(args) => bench::soak::run(&args),

@@ -32,10 +32,11 @@ struct Object {
     path: &'static str,
 }
 
-const OBJECTS: [Object; 5] = [
+const OBJECTS: [Object; 6] = [
     Object { bin: "flow", path: "orb8-agent/src/ebpf/objects/flow.bpf.o" },
     Object { bin: "dns", path: "orb8-agent/src/ebpf/objects/dns.bpf.o" },
     Object { bin: "tcp", path: "orb8-agent/src/ebpf/objects/tcp.bpf.o" },
+    Object { bin: "gpu", path: "orb8-agent/src/ebpf/objects/gpu.bpf.o" },
     // No signal of its own: tells of cgroups that come and go.
     Object { bin: "cgroup", path: "orb8-agent/src/ebpf/objects/cgroup.bpf.o" },
     // For kernel tests and `cargo xtask bench`; the agent itself does not embed it.
@@ -175,8 +176,8 @@ fn cargo(toolchain: &Toolchain, subcommand: &str) -> Result<Command> {
 
 fn rustflags(toolchain: &Toolchain) -> Result<OsString> {
     let mut flags: Vec<OsString> = vec![
-        // Only chooses the layout of `pt_regs`, which no program here reads: fixed, so that every
-        // host builds the same objects.
+        // Only chooses aya's layout of `pt_regs`, which no program here uses (`gpu` has its own):
+        // fixed, so that every host builds the same objects.
         r#"--cfg=bpf_target_arch="x86_64""#.into(),
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),

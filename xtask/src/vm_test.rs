@@ -35,11 +35,15 @@ const TOOLS: [(&str, &str); 8] = [
 
 /// Tests of what user space does with what the programs told, which no kernel changes: on an emulated
 /// machine they take ten seconds each.
-const USER_SPACE: [&str; 12] = [
+const USER_SPACE: [&str; 16] = [
+    "kernel::cuda",
     "kernel::dns::exchanges",
     "kernel::dns::messages",
     "kernel::dns::resolver",
     "kernel::dns::sums",
+    "kernel::gpu::libraries",
+    "kernel::gpu::limits",
+    "kernel::gpu::nccl",
     "kernel::history",
     "kernel::hubble",
     "kernel::identity::metrics",

@@ -29,6 +29,7 @@ use crate::{
         cgroup::CgroupSource,
         dns::{DnsInlet, DnsSource},
         flow::{self, FlowSource},
+        gpu::GpuSource,
         tcp::TcpSource,
     },
     status::{Check, CheckState, SourceState, SourceStatus, StatusBoard},
@@ -84,7 +85,7 @@ impl<'a> Start<'a> {
         self.cgroups();
         self.identity().await?;
         // Names before flows, so that a flow's first packet finds them.
-        for signal in [Signal::Dns, Signal::Flow, Signal::Tcp] {
+        for signal in [Signal::Dns, Signal::Flow, Signal::Tcp, Signal::Gpu] {
             if !self.config.signals.includes(signal) {
                 continue;
             }
@@ -92,6 +93,11 @@ impl<'a> Start<'a> {
                 Signal::Dns => self.dns().await,
                 Signal::Flow => self.flows().await,
                 Signal::Tcp => self.tcp(),
+                // A source that may find its devices later says by itself how it does.
+                Signal::Gpu => match self.gpu().await {
+                    Ok(()) => continue,
+                    Err(error) => Err(error),
+                },
             };
             self.tell(signal, started);
         }
@@ -270,6 +276,18 @@ impl<'a> Start<'a> {
         let task = self.agent.tasks.spawn(source.run(self.agent.cancel.child_token()));
         self.agent.names.insert(task.id(), Signal::Tcp);
         Ok(missing)
+    }
+
+    async fn gpu(&mut self) -> Result<(), AgentError> {
+        let board = pipeline::lock(&self.pipeline).gpu();
+        let (pipeline, status) = (Arc::clone(&self.pipeline), self.agent.board.clone());
+        let cancel = self.agent.cancel.child_token();
+        let source = GpuSource::start(&self.config.gpu, pipeline, board, status, cancel).await?;
+        let told = source.status().clone();
+        self.agent.board.update(|status| status.set_source(told));
+        let task = self.agent.tasks.spawn(source.run());
+        self.agent.names.insert(task.id(), Signal::Gpu);
+        Ok(())
     }
 
     /// Without its source, nobody would read what an object tells: it goes as well.

@@ -11,6 +11,7 @@ use crate::store::{InterfaceNames, Label};
 
 mod dns;
 mod flow;
+mod gpu;
 mod party;
 mod pod;
 mod status;
@@ -19,6 +20,9 @@ mod workload;
 
 pub(super) use dns::{dns_summary, dns_totals};
 pub(super) use flow::kind;
+pub(super) use gpu::{
+    Place as GpuPlace, action as gpu_action, kind as gpu_kind, owner as gpu_owner,
+};
 use party::{endpoint, workload};
 pub(super) use status::{accounting, attachment, check, cost, kubernetes, ring, source};
 pub(super) use tcp::tcp_totals;

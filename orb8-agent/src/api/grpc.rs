@@ -11,8 +11,11 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{self, Converter};
 use super::requests;
-use super::stream::{DnsSelection, EventStream, FlowSelection, Selection, Span, TcpSelection};
+use super::stream::{
+    DnsSelection, EventStream, FlowSelection, GpuSelection, Selection, Span, TcpSelection,
+};
 use crate::cost::OwnCost;
+use crate::gpu::Board;
 use crate::otlp::OtlpStatus;
 use crate::pipeline::{
     Accounting, PastPage, Pipeline, PipelineTotals, SharedPipeline, Subscription, lock, query_past,
@@ -28,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Agent {
     pipeline: SharedPipeline,
     board: StatusBoard,
+    /// The last state of accelerators: who asks for it does not wait for the pipeline.
+    gpu: Board,
     node_name: Arc<str>,
     started: Instant,
     /// Questions to the history that may be answered at once.
@@ -43,7 +48,9 @@ impl Agent {
         board: StatusBoard,
         shutdown: CancellationToken,
     ) -> Self {
+        let gpu = lock(&pipeline).gpu();
         Self {
+            gpu,
             pipeline,
             board,
             node_name: node_name.into(),
@@ -146,6 +153,7 @@ impl OrbitAgentService for Agent {
     type StreamEventsStream = EventStream<FlowSelection>;
     type StreamDnsStream = EventStream<DnsSelection>;
     type StreamTcpStream = EventStream<TcpSelection>;
+    type StreamGpuStream = EventStream<GpuSelection>;
 
     async fn query_flows(
         &self,
@@ -265,6 +273,24 @@ impl OrbitAgentService for Agent {
             totals: Some(convert::workload_summary(&page.totals)),
             node_name: self.node_name.to_string(),
         }))
+    }
+
+    async fn query_gpu(
+        &self,
+        request: Request<v1::QueryGpuRequest>,
+    ) -> Result<Response<v1::QueryGpuResponse>, Status> {
+        let query = requests::gpu(&request.into_inner())?;
+        let answer = self.converter().gpu(&self.gpu.read());
+        query.select(answer).map(Response::new).map_err(requests::refuse)
+    }
+
+    async fn stream_gpu(
+        &self,
+        request: Request<v1::StreamGpuRequest>,
+    ) -> Result<Response<Self::StreamGpuStream>, Status> {
+        let (selection, span) = requests::gpu_events(&request.into_inner(), self.gpu.clone())?;
+        let subscription = lock(&self.pipeline).subscribe_gpu();
+        Ok(self.stream(selection, span, subscription))
     }
 
     async fn get_status(

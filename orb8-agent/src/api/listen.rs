@@ -44,7 +44,7 @@ impl Listeners {
     /// Binds all or none.
     pub(super) async fn bind(config: &ApiConfig) -> Result<Self, AgentError> {
         // Hubble's clients have a server of their own.
-        let ApiConfig { listen, hubble: _, admin, socket, tls } = config;
+        let ApiConfig { listen, hubble: _, admin, socket, tls, dcgm_names: _ } = config;
         let mut listeners = Self::default();
         if let Some(address) = listen {
             let (server, listener) = grpc(*address, "listen", tls.as_ref()).await?;

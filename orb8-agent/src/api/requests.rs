@@ -1,11 +1,15 @@
 //! What clients ask for → what the agent looks for. What cannot be understood is refused, and named.
 
-use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, OwnerMatcher, PodMatcher, TcpMatcher};
+use orb8_proto::filter::{
+    DnsMatcher, FilterError, GpuEventMatcher, GpuQuery, Matcher, OwnerMatcher, PodMatcher,
+    TcpMatcher,
+};
 use orb8_proto::v1;
 use tonic::Status;
 
-use super::stream::{DnsSelection, FlowSelection, Span, TcpSelection};
+use super::stream::{DnsSelection, FlowSelection, GpuSelection, Span, TcpSelection};
 use crate::event::UnixNanos;
+use crate::gpu::Board;
 use crate::pipeline::{PodQuery, WorkloadGroup, WorkloadQuery, WorkloadSort};
 use crate::store::dns::{DnsQuery, DnsSort};
 use crate::store::tcp::{TcpQuery, TcpSort};
@@ -128,6 +132,19 @@ pub(super) fn workloads(request: &v1::QueryWorkloadsRequest) -> Result<WorkloadQ
     })
 }
 
+pub(super) fn gpu(request: &v1::QueryGpuRequest) -> Result<GpuQuery, Status> {
+    GpuQuery::new(request).map_err(refuse)
+}
+
+pub(super) fn gpu_events(
+    request: &v1::StreamGpuRequest,
+    board: Board,
+) -> Result<(GpuSelection, Span), Status> {
+    let matcher = GpuEventMatcher::new(request).map_err(refuse)?;
+    let span = Span::new(request.last, request.since_time_ns, request.no_follow);
+    Ok((GpuSelection { matcher, board }, span))
+}
+
 const fn workload_sort(by: v1::WorkloadSortBy) -> WorkloadSort {
     use v1::WorkloadSortBy as By;
     match by {
@@ -161,7 +178,7 @@ fn no_value(field: &str, value: i32) -> Status {
     Status::invalid_argument(format!("{field}: {value} is none of its values"))
 }
 
-fn refuse(error: FilterError) -> Status {
+pub(super) fn refuse(error: FilterError) -> Status {
     Status::invalid_argument(error.to_string())
 }
 

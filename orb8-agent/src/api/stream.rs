@@ -16,10 +16,12 @@ use crate::status::StatusBoard;
 
 mod dns;
 mod flow;
+mod gpu;
 mod tcp;
 
 pub(super) use dns::DnsSelection;
 pub(super) use flow::FlowSelection;
+pub(super) use gpu::GpuSelection;
 pub(super) use tcp::TcpSelection;
 
 /// Interfaces come and go, and their names with them.

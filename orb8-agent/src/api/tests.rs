@@ -15,6 +15,7 @@ use crate::status::SourceStatus;
 
 mod dns;
 mod flow;
+mod gpu;
 mod history;
 mod listen;
 mod status;

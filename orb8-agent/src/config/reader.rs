@@ -81,6 +81,7 @@ impl Reader<'_> {
         let labels = self.required(&settings::METRICS_LABELS, metrics_labels);
         let max_series = self.required(&settings::METRICS_MAX_SERIES, number(SERIES));
         let otlp = self.otlp();
+        let gpu = self.gpu();
         let filter = self.required(&settings::LOG, log_filter);
         let format = self.required(&settings::LOG_FORMAT, log_format);
         let found_root = self.layers.environment.cgroup_mount.clone();
@@ -104,6 +105,7 @@ impl Reader<'_> {
             kubernetes: kubernetes?,
             metrics: TrafficConfig { labels: labels?, max_series: max_series? },
             otlp: otlp?,
+            gpu: gpu?,
             log: LogConfig { filter: filter?, format: format? },
         })
     }
@@ -167,6 +169,7 @@ impl Reader<'_> {
         let socket = self.required(&settings::SOCKET, |text| unless_off(text, absolute_path));
         let hubble = self.required(&settings::HUBBLE_LISTEN, off_or_address);
         let tls = self.tls();
+        let dcgm_names = self.required(&settings::DCGM_COMPAT, boolean);
         let (listen, hubble, insecure, tls) = (listen?, hubble?, insecure?, tls?);
         let is_guarded = tls.is_some() || insecure;
         let mut is_exposed = false;
@@ -176,7 +179,8 @@ impl Reader<'_> {
                 is_exposed = true;
             }
         }
-        let api = ApiConfig { listen, hubble, admin: admin?, socket: socket?, tls };
+        let (admin, socket, dcgm_names) = (admin?, socket?, dcgm_names?);
+        let api = ApiConfig { listen, hubble, admin, socket, tls, dcgm_names };
         (!is_exposed).then_some(api)
     }
 

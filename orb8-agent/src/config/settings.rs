@@ -60,6 +60,8 @@ pub const OTHER_VARIABLES: &[(&str, &str)] = &[
     ("ORB8_TEST_SCALE", "how much traffic orb8's own tests send, 1 for all"),
     ("ORB8_TEST_LATENCY_MS", "the bound of the latency test, milliseconds"),
     ("ORB8_TEST_ROLE", "what a child process of orb8's own tests does"),
+    ("ORB8_STANDIN_NVML", "the scenario that NVML's stand-in plays, see orb8-standins"),
+    ("ORB8_STANDIN_CUDA", "what the stand-in of CUDA plays, see orb8-standins"),
     ("ORB8_BPF_TOOLCHAIN", "where `cargo xtask probes` keeps bpf-linker"),
     ("ORB8_CI_REQUIRE_BPF", "whether CI fails without the BPF toolchain"),
     ("ORB8_CI_REQUIRE_VM", "whether CI fails without QEMU"),
@@ -104,6 +106,19 @@ const DEFAULT_KUBERNETES: DefaultValue = DefaultValue::Text("auto");
 // A flow's other end is most often on another node.
 const DEFAULT_REMOTE_PODS: DefaultValue = DefaultValue::Text("true");
 const DEFAULT_LOG: DefaultValue = DefaultValue::Text("info");
+// As often as nvidia-smi and DCGM have something new to show.
+const DEFAULT_GPU_INTERVAL: DefaultValue = DefaultValue::Text("1s");
+// Where dcgm-exporter listens.
+const DEFAULT_GPU_DCGM: DefaultValue = DefaultValue::Text("http://localhost:9400/metrics");
+// Where every kubelet has it.
+const DEFAULT_GPU_POD_RESOURCES: DefaultValue =
+    DefaultValue::Text("/var/lib/kubelet/pod-resources/kubelet.sock");
+// A job reads its data and compiles first.
+const DEFAULT_GPU_IDLE_AFTER: DefaultValue = DefaultValue::Text("10m");
+// What a loop that does nothing but launch may lose unnoticed.
+const DEFAULT_GPU_TRACE_BUDGET: DefaultValue = DefaultValue::Text("1%");
+// Longer than most training steps with their evaluation.
+const DEFAULT_GPU_LEAK_WINDOW: DefaultValue = DefaultValue::Text("1m");
 // What most collectors listen for, and one connection for everything.
 const DEFAULT_OTLP_PROTOCOL: DefaultValue = DefaultValue::Text("grpc");
 // As often as Prometheus usually scrapes.
@@ -165,7 +180,7 @@ settings! {
     TLS_CLIENT_CA = "tls-client-ca" "ORB8_TLS_CLIENT_CA" "PATH", DefaultValue::Unset, None,
         "PEM file with the authorities that client certificates must come from. Turns mTLS on.";
     SIGNALS = "signals" "ORB8_SIGNALS" "NAMES", DefaultValue::Unset, None,
-        "What is observed: `flow`, `dns`, `tcp`, comma-separated. Unset: everything that runs here. One that \
+        "What is observed: `flow`, `dns`, `tcp`, `gpu`, comma-separated. Unset: everything that runs here. One that \
          is named and cannot run ends the agent.";
     ATTACH = "attach" "ORB8_ATTACH" "HOOK", DEFAULT_ATTACH, None,
         "Where flows are counted: `cgroup` (sockets), `tc` (interfaces), `both`, or `auto`.";
@@ -222,6 +237,34 @@ settings! {
     METRICS_MAX_SERIES = "metrics-max-series" "ORB8_METRICS_MAX_SERIES" "SETS", DEFAULT_METRICS_MAX_SERIES, None,
         "Label sets that traffic metrics tell apart, 100 to 100000. What has no room is counted with every \
          label `other`, and such label sets are counted.";
+    GPU_SOURCES = "gpu-sources" "ORB8_GPU_SOURCES" "NAMES", DefaultValue::Unset, None,
+        "Who is asked about accelerators, comma-separated: `nvml`, `dcgm`, `amd`, `drm`, `tpu`, `neuron`. Unset: \
+         each that is there.";
+    GPU_INTERVAL = "gpu-interval" "ORB8_GPU_INTERVAL" "DURATION", DEFAULT_GPU_INTERVAL, None,
+        "How often accelerators are read, 1s to 10s.";
+    GPU_NVML_LIBRARY = "gpu-nvml-library" "ORB8_GPU_NVML_LIBRARY" "PATH", DefaultValue::Unset, None,
+        "NVIDIA's management library, `libnvidia-ml.so.1`. Unset: it is looked for where drivers, the GPU \
+         Operator and GKE put it.";
+    GPU_DCGM = "gpu-dcgm" "ORB8_GPU_DCGM" "URL", DEFAULT_GPU_DCGM, None,
+        "URL of the metrics of this node's dcgm-exporter.";
+    GPU_POD_RESOURCES = "gpu-pod-resources" "ORB8_GPU_POD_RESOURCES" "PATH", DEFAULT_GPU_POD_RESOURCES, None,
+        "The kubelet's socket that tells which container was given which device, or `off`. Mount its directory, \
+         since the kubelet makes the socket anew.";
+    GPU_IDLE_AFTER = "gpu-idle-after" "ORB8_GPU_IDLE_AFTER" "DURATION", DEFAULT_GPU_IDLE_AFTER, None,
+        "Who holds a device for this long without using it is told as idle, 10s to 24h.";
+    GPU_TRACE = "gpu-trace" "ORB8_GPU_TRACE" "BOOL", DefaultValue::Text("true"), None,
+        "Whether calls to CUDA and NCCL are watched, in processes that use a device.";
+    GPU_TRACE_BUDGET = "gpu-trace-budget" "ORB8_GPU_TRACE_BUDGET" "PERCENT", DEFAULT_GPU_TRACE_BUDGET, None,
+        "Part of a thread's time that watching its calls may take, 0.1% to 10%. Beyond it, the most frequent calls \
+         are watched in a part of the time, and said to be.";
+    GPU_LEAK_WINDOW = "gpu-leak-window" "ORB8_GPU_LEAK_WINDOW" "DURATION", DEFAULT_GPU_LEAK_WINDOW, None,
+        "Memory that a process does not give back is told as a leak when it grows over five windows of this \
+         length, 1s to 1h.";
+    GPU_NEURON_MONITOR = "gpu-neuron-monitor" "ORB8_GPU_NEURON_MONITOR" "PATH", DefaultValue::Unset, None,
+        "AWS's `neuron-monitor`. Unset: where its packages put it.";
+    DCGM_COMPAT = "dcgm-compat" "ORB8_DCGM_COMPAT" "BOOL", DefaultValue::Text("false"), None,
+        "Whether `/metrics` has accelerators' figures under dcgm-exporter's names and labels too, so that \
+         dashboards for it work. Two exporters of the same names count double.";
     OTLP_ENDPOINT = "otlp-endpoint" "ORB8_OTLP_ENDPOINT" "URL", DefaultValue::Unset, Some("OTEL_EXPORTER_OTLP_ENDPOINT"),
         "URL of an OpenTelemetry collector that metrics and logs are sent to, such as `http://collector:4317`, \
          or `off`. Unset: nothing is sent.";

@@ -48,8 +48,12 @@ impl Object {
 
     /// Returns the descriptor of a map.
     pub(super) fn map(&self, name: &'static str) -> Result<BorrowedFd<'_>, EbpfError> {
-        let data = self.ebpf.map(name).and_then(data_of).ok_or(self.incomplete(name))?;
-        Ok(data.fd().as_fd())
+        self.find_map(name).ok_or(self.incomplete(name))
+    }
+
+    /// Returns the descriptor of a map, if it has one of that name.
+    pub(super) fn find_map(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        Some(self.ebpf.map(name).and_then(data_of)?.fd().as_fd())
     }
 
     /// Takes the reader of the ring `EVENTS`. There is one.

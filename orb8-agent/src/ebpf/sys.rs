@@ -1,6 +1,9 @@
 //! The `bpf(2)` calls that aya has no API for: batches, storage iterators, a grace period, and
 //! shared memory of an array. And what else only the kernel's raw calls do.
 
+mod batch;
+mod multi;
+
 use std::{
     fs::File,
     io,
@@ -14,31 +17,18 @@ use orb8_common::flow::{Control, Slot};
 use zerocopy::FromZeros;
 
 use super::mapping::{Access, Mapping};
+pub(crate) use batch::{BatchDrain, BatchRead};
+pub(crate) use multi::{MultiProbe, link_multi_probe, load_multi_probe};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
-const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_int = 25;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 const BPF_TRACE_ITER: u32 = 28;
-
-/// `union bpf_attr` of `BPF_MAP_*_BATCH`.
-#[repr(C)]
-#[derive(Default)]
-struct BatchAttr {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
-}
 
 /// `union bpf_attr` of `BPF_MAP_CREATE`, as far as kernel 5.10 needs it.
 #[repr(C)]
@@ -121,73 +111,6 @@ fn raw(fd: BorrowedFd<'_>) -> u32 {
 
 fn address<T: ?Sized>(value: *const T) -> u64 {
     value.cast::<()>() as u64
-}
-
-/// Elements fetched by one call: large enough to spread its cost, small enough to stay in cache.
-const BATCH: usize = 1024;
-
-/// Takes every element out of a hash, in batches (133 ns an element against 1,190 one by one).
-pub(crate) struct BatchDrain {
-    keys: Vec<u8>,
-    values: Vec<u8>,
-    key_size: usize,
-    value_size: usize,
-}
-
-impl BatchDrain {
-    /// Makes the buffers for keys and values of these sizes, bytes.
-    pub(crate) fn new(key_size: usize, value_size: usize) -> Self {
-        Self {
-            keys: vec![0; key_size * BATCH],
-            values: vec![0; value_size * BATCH],
-            key_size,
-            value_size,
-        }
-    }
-
-    /// Empties `map` and hands each element's bytes to `visit`. Returns how many there were.
-    ///
-    /// No program may write to the map meanwhile, or what it adds between the copy and the
-    /// deletion is lost: see [`GracePeriod`].
-    pub(crate) fn run(
-        &mut self,
-        map: BorrowedFd<'_>,
-        mut visit: impl FnMut(&[u8], &[u8]),
-    ) -> io::Result<usize> {
-        let mut cursors = [0_u64; 2];
-        let mut first = true;
-        let mut total = 0;
-        loop {
-            let mut attr = BatchAttr {
-                in_batch: if first { 0 } else { address(&raw const cursors[0]) },
-                out_batch: address(&raw const cursors[1]),
-                keys: address(self.keys.as_ptr()),
-                values: address(self.values.as_ptr()),
-                count: BATCH as u32,
-                map_fd: raw(map),
-                ..BatchAttr::default()
-            };
-            let result = bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut attr);
-            let last = match result {
-                Ok(_) => false,
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
-                Err(error) => return Err(error),
-            };
-            let count = attr.count as usize;
-            let keys = self.keys.chunks_exact(self.key_size);
-            let values = self.values.chunks_exact(self.value_size);
-            for (key, value) in keys.zip(values).take(count) {
-                visit(key, value);
-            }
-            total += count;
-            if last {
-                return Ok(total);
-            }
-            cursors[0] = cursors[1];
-            first = false;
-        }
-    }
 }
 
 /// Waits until every program run that had started is over.

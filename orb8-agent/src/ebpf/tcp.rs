@@ -359,7 +359,7 @@ fn is_again(error: &io::Error) -> bool {
 }
 
 /// Whether processes exist that this one cannot see: the first PID namespace always has this inode.
-fn is_in_pid_namespace() -> bool {
+pub(crate) fn is_in_pid_namespace() -> bool {
     const FIRST: u64 = 0xefff_fffc;
     std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != FIRST)
 }

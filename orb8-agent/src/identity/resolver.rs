@@ -1,6 +1,6 @@
 //! cgroup id → [`Workload`], cached.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,6 +88,11 @@ impl Resolver {
         self.cgroups.catch_up(now);
     }
 
+    /// Looks for cgroups that nobody asked for, where the kernel does not tell of them.
+    pub fn look_around(&mut self, now: Instant) {
+        self.cgroups.look_around(now);
+    }
+
     /// Says that some of what the kernel told was lost: the next [`Self::catch_up`] walks the tree, to
     /// find what came and what went.
     pub fn distrust(&mut self) {
@@ -123,6 +128,28 @@ impl Resolver {
             owner.look_up(&pods.index, now);
         }
         Some(Arc::clone(&owner.workload))
+    }
+
+    /// Returns the owner that a path tells, of a hierarchy that has no ids to ask for (cgroup v1).
+    #[must_use]
+    pub fn describe_path(&self, path: &str, now: Instant) -> Arc<Workload> {
+        let mut owner = Owner::new(describe(&self.config, 0, path), now);
+        if let Some(pods) = &self.kubernetes {
+            owner.look_up(&pods.index, now);
+        }
+        owner.workload
+    }
+
+    /// Returns what the Kubernetes API tells, where it is asked.
+    #[must_use]
+    pub fn kubernetes(&self) -> Option<&Index> {
+        self.kubernetes.as_ref().map(|pods| &pods.index)
+    }
+
+    /// Returns the root of the cgroup v2 hierarchy.
+    #[must_use]
+    pub fn cgroup_root(&self) -> Option<&Path> {
+        self.config.cgroup_root.as_deref()
     }
 
     /// Whether the Kubernetes API is yet to tell of an owner's pod, and is worth waiting for.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::METRICS;
 use super::family::Kind;
+use super::gpu::GPU;
 use super::snapshot::{LOSSES, Loss, RING_CAUSE};
 use super::traffic::{LabelChoice, TRAFFIC, kind_of};
 
@@ -55,6 +56,27 @@ connection closes.
 
 ";
 
+const GPU_HEAD: &str = "
+## Accelerators
+
+Of nodes that have some. Units: bytes where the name says memory, ratios from 0 to 1; what a device or its \
+source does not tell has no sample, and is never 0 instead.
+
+**Counted once.** Series of devices (`gpu` is the number, `uuid` the id) have no labels of pods, those of \
+pods begin with `orb8_gpu_pod_`, and those of MIG instances with `orb8_gpu_instance_`. What the pods have, \
+and `orb8_gpu_unattributed_*`, sum to the device's figure. `basis` says how a pod's part was found: `exact` \
+(measured for it alone), `estimated` (the device's time by samples of its processes) or `shared` (several \
+have the device and nothing tells them apart).
+
+**Calls.** `orb8_gpu_pod_launches_total` and what follows it is what the processes called in CUDA and NCCL \
+since the first of them was watched. It stays for a minute after the last one ended. Where watching would \
+cost more than `--gpu-trace-budget`, launches and copies are watched in a part of the time and these are \
+estimates: `orb8 gpu processes` says of which.
+
+`--dcgm-compat` adds dcgm-exporter's names (`DCGM_FI_DEV_GPU_UTIL`, …) with its labels and units.
+
+";
+
 const OWN: &str = "
 ## The agent itself
 
@@ -85,6 +107,13 @@ pub fn markdown() -> String {
     page.push_str(&head("its own labels"));
     for metric in TRAFFIC {
         row(&mut page, metric.name, kind_of(metric), metric.labels, metric.help);
+    }
+    page.push_str(GPU_HEAD);
+    page.push_str(&head("labels"));
+    for metric in GPU {
+        let labels: Vec<&str> =
+            metric.owner_labels().iter().chain(metric.labels).copied().collect();
+        row(&mut page, metric.name, metric.kind(), &labels, metric.help);
     }
     page.push_str(OWN);
     page.push_str(&head("label"));

@@ -78,10 +78,14 @@ impl Snapshot {
     }
 
     pub(super) fn sources(&self) -> Vec<(Text, f64)> {
-        let up = |state: &SourceState| {
-            if *state == SourceState::Running { 1.0 } else { 0.0 }
+        // What this machine does not have is not down.
+        let up = |state: &SourceState| match state {
+            SourceState::Running => Some(1.0),
+            SourceState::Skipped { .. } => Some(0.0),
+            SourceState::Absent { .. } => None,
         };
-        self.status.sources.iter().map(|source| (source.name.into(), up(&source.state))).collect()
+        let sources = self.status.sources.iter();
+        sources.filter_map(|source| Some((source.name.into(), up(&source.state)?))).collect()
     }
 
     pub(super) fn programs(&self, value: impl Fn(&BpfRun) -> u64) -> Vec<(Text, u64)> {

@@ -40,7 +40,11 @@ fn listener(payload: &Payload) -> Option<(u8, SocketEnd, u64)> {
         {
             Some((TCP, sample.local, sample.cgroup_id))
         }
-        Payload::Flow(_) | Payload::Dns(_) | Payload::Tcp(_) | Payload::Loss(_) => None,
+        Payload::Flow(_)
+        | Payload::Dns(_)
+        | Payload::Tcp(_)
+        | Payload::Gpu(_)
+        | Payload::Loss(_) => None,
     }
 }
 

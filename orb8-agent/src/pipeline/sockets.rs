@@ -89,7 +89,7 @@ fn socket(payload: &Payload) -> Option<Socket> {
         Payload::Tcp(sample) if !sample.of_packet => {
             (TCP, [sample.local, sample.remote], sample.cgroup_id)
         }
-        Payload::Flow(_) | Payload::Tcp(_) | Payload::Loss(_) => return None,
+        Payload::Flow(_) | Payload::Tcp(_) | Payload::Gpu(_) | Payload::Loss(_) => return None,
     };
     (cgroup_id != 0).then_some((key(protocol, end, other), cgroup_id))
 }

@@ -1,5 +1,5 @@
-//! Prometheus scrapes agents while pods of their node talk to each other: one of its servers keeps
-//! classic histograms and the agents' default labels, the other native ones and peers.
+//! Prometheus scrapes agents while pods of their node talk to each other and use its GPUs: one of its
+//! servers keeps classic histograms and the agents' default labels, the other native ones and peers.
 
 use std::{fs::File, time::Duration};
 
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::{
     agent::Agent,
     dashboards::{self, Choice, Query},
+    gpus::Gpus,
     rules,
     server::{Histograms, Prometheus, until_nothing_is_missing},
     traffic::{SERVER_PORT, Worker, find_cgroup},
@@ -63,7 +64,8 @@ fn panels_and_rules_have_data_and_values_are_the_kernels() {
         let shop = Shop::start(&network, &mut pods);
         // What a program's run takes is told only where the kernel measures it.
         let _statistics = enable_stats(Stats::RunTime).expect("run statistics");
-        let node = Node::start(&pods, &api);
+        let gpus = Gpus::start(&pods);
+        let node = Node::start(&pods, &api, &gpus);
         let kernel = Kernel::attach(&pods);
         let client = Worker::client(&shop.web, &kernel.web_cgroup, SERVER, NAMES);
         node.check_panels();
@@ -105,12 +107,14 @@ struct Node {
 }
 
 impl Node {
-    fn start(pods: &Kubepods, api: &ApiServer) -> Self {
+    fn start(pods: &Kubepods, api: &ApiServer, gpus: &Gpus) -> Self {
         let folder = TempDir::new().expect("a folder");
         let path = folder.path().join("kubeconfig");
         api.write_kubeconfig(&path).expect("a kubeconfig");
-        let with_peers: Vec<&str> = EXPORTS.into_iter().chain([PEERS]).collect();
-        let agents = [(9091, &EXPORTS[..]), (9092, &with_peers)]
+        let gpus = gpus.settings();
+        let more: Vec<&str> = EXPORTS.into_iter().chain(gpus.iter().map(String::as_str)).collect();
+        let with_peers: Vec<&str> = more.iter().copied().chain([PEERS]).collect();
+        let agents = [(9091, &more), (9092, &with_peers)]
             .map(|(port, more)| Agent::start(port, pods.root(), &path, HERE, more));
         let classic = Prometheus::start(9101, 9091, HERE, Histograms::Classic);
         let native = Prometheus::start(9102, 9092, HERE, Histograms::Native);

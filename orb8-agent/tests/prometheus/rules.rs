@@ -66,9 +66,9 @@ fn promtool_tests_pass() {
     if !has_programs(&["promtool"]) {
         return;
     }
-    let files =
-        ["agents", "workloads"].map(|file| deployed(&format!("prometheus/tests/{file}.yaml")));
-    promtool(&["test", "rules", &files[0], &files[1]]);
+    let files = ["agents", "workloads", "gpu"];
+    let files = files.map(|file| deployed(&format!("prometheus/tests/{file}.yaml")));
+    promtool(&["test", "rules", &files[0], &files[1], &files[2]]);
 }
 
 /// Fires and does not, for each alert; and a value for each recording rule.

@@ -61,10 +61,11 @@ pub(crate) enum Signal {
     Flow,
     Dns,
     Tcp,
+    Gpu,
 }
 
 impl Signal {
-    pub(crate) const ALL: [Self; 3] = [Self::Flow, Self::Dns, Self::Tcp];
+    pub(crate) const ALL: [Self; 4] = [Self::Flow, Self::Dns, Self::Tcp, Self::Gpu];
 
     /// Returns its name among the agent's sources.
     pub(crate) const fn name(self) -> &'static str {
@@ -72,6 +73,7 @@ impl Signal {
             Self::Flow => "flow",
             Self::Dns => "dns",
             Self::Tcp => "tcp",
+            Self::Gpu => "gpu",
         }
     }
 }
@@ -82,7 +84,7 @@ impl Args for SignalArgs {
     fn augment_args(command: Command) -> Command {
         let describe = |arg: Arg| {
             arg.value_name("NAMES")
-                .help("Record these only: flow, dns, tcp, comma-separated [default: all that run]")
+                .help("Record these only: flow, dns, tcp, gpu, comma-separated [default: all that run]")
                 .help_heading(None)
                 .hide_short_help(false)
         };

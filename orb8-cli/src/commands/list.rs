@@ -1,4 +1,4 @@
-//! `orb8 flows`, `orb8 workloads`, `orb8 dns top`, `orb8 tcp top`, `orb8 pods`: what an agent holds, or what there is after the next
+//! `orb8 flows`, `orb8 workloads`, `orb8 dns top`, `orb8 tcp top`, `orb8 pods`, `orb8 gpu`: what an agent holds, or what there is after the next
 //! seconds where there is no agent. One file per list has what sets it apart.
 
 use std::io;
@@ -21,6 +21,7 @@ use crate::time::now_ns;
 
 mod dns;
 mod flows;
+pub(crate) mod gpu;
 mod pods;
 mod tcp;
 mod watch;
@@ -93,6 +94,16 @@ pub(crate) trait List {
         None
     }
 
+    /// Renders what stands below the table.
+    fn below(&self, _: &Self::Answer, _wide: bool, _: &Console) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Says how the command ends.
+    fn exit(&self, _: &Self::Answer) -> Exit {
+        Exit::Success
+    }
+
     /// Says what else the reader of so many rows has to know.
     async fn caveat(_: &mut Connection, _shown: u64) -> Option<String> {
         None
@@ -110,12 +121,12 @@ pub(super) async fn run<L: List>(
     let fallback = Fallback::Engine(&list.args().engine);
     let mut connection = Connection::open(global, fallback, console).await?;
     let result = if list.args().watch {
-        watch::run(&mut connection, global, list, console).await
+        watch::run(&mut connection, global, list, console).await.map(|()| Exit::Success)
     } else {
         once(&mut connection, global, list, console).await
     };
     connection.close().await;
-    result.map(|()| Exit::Success)
+    result
 }
 
 async fn once<L: List>(
@@ -123,7 +134,7 @@ async fn once<L: List>(
     global: &GlobalArgs,
     list: &L,
     console: &mut Console,
-) -> Result<(), CliError> {
+) -> Result<Exit, CliError> {
     let standalone = connection.is_standalone();
     let duration = list.args().duration.or_else(|| standalone.then_some(STANDALONE_DURATION));
     let mut since = list.since(connection);
@@ -161,7 +172,7 @@ async fn once<L: List>(
             }
         }
     }
-    Ok(())
+    Ok(list.exit(&answer))
 }
 
 async fn query<L: List>(
@@ -192,7 +203,8 @@ fn lines<L: List>(
     let mut table = super::table(L::VIEW, wide, list.is_numeric(), console);
     let lost = L::lost(answer).map(|lost| report::lost(&lost, L::LOST_IN_RING, console.colors));
     let around = 1 + usize::from(lost.is_some());
-    let shown = rows.map_or(usize::MAX, |rows| rows.saturating_sub(around));
+    let below = list.below(answer, wide, console);
+    let (shown, below) = divided(L::rows(answer).len(), L::NOUN, around, below, rows);
     let cells: Vec<_> =
         L::rows(answer).into_iter().take(shown).map(|row| table.cells(row)).collect();
     for row in &cells {
@@ -208,7 +220,39 @@ fn lines<L: List>(
         text.push_str(&lost);
         text.push('\n');
     }
+    for line in below {
+        text.push_str(&line);
+        text.push('\n');
+    }
     text
+}
+
+/// Divides the room between a table and what stands below it: half for each where both want more. What
+/// has no room is said in the last line.
+fn divided(
+    rows: usize,
+    noun: [&str; 2],
+    around: usize,
+    mut below: Vec<String>,
+    room: Option<usize>,
+) -> (usize, Vec<String>) {
+    let Some(room) = room else { return (usize::MAX, below) };
+    let room = room.saturating_sub(around);
+    let least = (room / 2).max(room.saturating_sub(below.len()));
+    let shown = rows.min(least);
+    let left = room - shown;
+    let hidden = rows - shown;
+    if below.len() > left || (hidden > 0 && !below.is_empty()) {
+        let kept = left.saturating_sub(1).min(below.len());
+        let lines = counted((below.len() - kept) as u64, "more line", "more lines");
+        below.truncate(kept);
+        if left > 0 {
+            let [one, more] = noun.map(|noun| format!("more {noun}"));
+            let rows = (hidden > 0).then(|| counted(hidden as u64, &one, &more) + ", ");
+            below.push(format!("… {}{lines}", rows.unwrap_or_default()));
+        }
+    }
+    (shown, below)
 }
 
 /// Says what is seen: when, how much of it, and in which order.

@@ -1,7 +1,7 @@
 //! `orb8 record`: everything that an agent tells, into a file.
 //!
 //! ```text
-//! three streams ──▶ events ───────────────┐
+//! streams of signals ──▶ events ──────────┐
 //! queries, every 10 s ──▶ snapshots ──────┴▶ Writer ──▶ file
 //! ```
 
@@ -124,7 +124,7 @@ fn choose(
         }
     }
     if chosen.is_empty() {
-        let topic = Topic { command: "record", signal: "flow, dns or tcp" };
+        let topic = Topic { command: "record", signal: "flow, dns, tcp or gpu" };
         return Err(CliError::not_running(topic, &connection.name, "nothing runs"));
     }
     Ok(chosen)

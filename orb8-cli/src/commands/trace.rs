@@ -18,6 +18,7 @@ use crate::error::{CliError, Exit};
 use crate::output::Machine;
 
 mod dns;
+mod gpu;
 mod network;
 mod printer;
 mod summary;

@@ -161,6 +161,7 @@ impl Report {
             let state = match source.state() {
                 SourceState::Running => paint("running", GOOD, self.colors),
                 SourceState::Skipped => paint("skipped", WARN, self.colors),
+                SourceState::Absent => "absent".to_owned(),
                 SourceState::Unspecified => "-".to_owned(),
             };
             let reason = if source.reason.is_empty() { "" } else { ": " };
@@ -256,7 +257,7 @@ const ARROW: &str = "→ ";
 const NARROW: usize = 20;
 
 /// Breaks a text that begins at a column into lines that begin there too, between words.
-fn wrap(text: &str, indent: usize, width: Option<usize>) -> String {
+pub(crate) fn wrap(text: &str, indent: usize, width: Option<usize>) -> String {
     let room = width.map_or(usize::MAX, |width| width.saturating_sub(indent));
     if room < NARROW || visible(text) <= room {
         return text.to_owned();

@@ -309,7 +309,7 @@ fn cut(text: String, width: usize, rule: Width) -> String {
 }
 
 /// Names come from whoever named them: nothing in them may steer the terminal.
-fn printable(text: String) -> String {
+pub(crate) fn printable(text: String) -> String {
     if text.chars().any(char::is_control) {
         text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
     } else {

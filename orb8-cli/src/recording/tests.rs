@@ -193,7 +193,7 @@ fn what_is_no_recording_is_refused() {
     newer[8] = 2;
     assert_eq!(
         refuse(&newer),
-        "it has format 2.0, and this orb8 reads 1.0: update orb8 to replay it"
+        "it has format 2.1, and this orb8 reads 1.1: update orb8 to replay it"
     );
     // Also where no more of it is there, or its header is another one.
     assert!(refuse(&newer[..10]).starts_with("it has format 2.0"));

@@ -5,18 +5,19 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use orb8_proto::v1::{
-    GetStatusResponse, QueryDnsResponse, QueryFlowsResponse, QueryPodsResponse, QueryTcpResponse,
-    QueryWorkloadsResponse, RecordingSnapshot, WorkloadGroup,
+    GetStatusResponse, QueryDnsResponse, QueryFlowsResponse, QueryGpuResponse, QueryPodsResponse,
+    QueryTcpResponse, QueryWorkloadsResponse, RecordingSnapshot, WorkloadGroup,
 };
 use prost::Message;
 
 use crate::recording::{Frame, Frames, Kind, Recording, VERSION, Version};
 
 /// Kinds of which a snapshot is made.
-const PARTS: [Kind; 9] = [
+const PARTS: [Kind; 10] = [
     Kind::Flows,
     Kind::Dns,
     Kind::Tcp,
+    Kind::Gpu,
     Kind::Pods,
     Kind::Status,
     Kind::Workloads,
@@ -29,7 +30,7 @@ const PARTS: [Kind; 9] = [
 const MAX_PART: usize = 1 << 20;
 
 /// Rows of a snapshot, at most: of each list as many as an agent tells at once.
-const MAX_ROWS: usize = 7 * 100_000;
+const MAX_ROWS: usize = 8 * 100_000;
 
 /// A recording, with where its snapshots are.
 pub(super) struct Archive {
@@ -54,6 +55,7 @@ pub(super) struct Snapshot {
     pub(super) flows: Option<QueryFlowsResponse>,
     pub(super) dns: Option<QueryDnsResponse>,
     pub(super) tcp: Option<QueryTcpResponse>,
+    pub(super) gpu: Option<QueryGpuResponse>,
     pub(super) pods: Option<QueryPodsResponse>,
     pub(super) status: Option<GetStatusResponse>,
     workloads: [Option<QueryWorkloadsResponse>; 3],
@@ -170,6 +172,7 @@ impl Snapshot {
             Kind::Flows => add(&mut self.flows, frame, |answer| &mut answer.flows),
             Kind::Dns => add(&mut self.dns, frame, |answer| &mut answer.summaries),
             Kind::Tcp => add(&mut self.tcp, frame, |answer| &mut answer.connections),
+            Kind::Gpu => add_gpu(&mut self.gpu, decode(frame)?),
             Kind::Pods => add(&mut self.pods, frame, |answer| &mut answer.pods),
             Kind::Workloads => add(workloads, frame, |answer| &mut answer.workloads),
             Kind::WorkloadPods => add(pods, frame, |answer| &mut answer.workloads),
@@ -178,7 +181,12 @@ impl Snapshot {
                 self.status = Some(decode(frame)?);
                 Ok(0)
             }
-            Kind::FlowEvent | Kind::DnsEvent | Kind::TcpEvent | Kind::Snapshot | Kind::End => Ok(0),
+            Kind::FlowEvent
+            | Kind::DnsEvent
+            | Kind::TcpEvent
+            | Kind::GpuEvent
+            | Kind::Snapshot
+            | Kind::End => Ok(0),
         }
     }
 }
@@ -193,6 +201,20 @@ fn add<M: Message + Default, R>(
     let count = rows(&mut part).len();
     match answer {
         Some(answer) => rows(answer).append(rows(&mut part)),
+        None => *answer = Some(part),
+    }
+    Ok(count)
+}
+
+/// The first part has what is no list, each has rows of one.
+fn add_gpu(answer: &mut Option<QueryGpuResponse>, part: QueryGpuResponse) -> io::Result<usize> {
+    let count = part.devices.len() + part.processes.len() + part.activity.len();
+    match answer {
+        Some(answer) => {
+            answer.devices.extend(part.devices);
+            answer.processes.extend(part.processes);
+            answer.activity.extend(part.activity);
+        }
         None => *answer = Some(part),
     }
     Ok(count)

@@ -1,9 +1,9 @@
 //! Answers from one snapshot.
 
-use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, PodMatcher, TcpMatcher};
+use orb8_proto::filter::{DnsMatcher, FilterError, GpuQuery, Matcher, PodMatcher, TcpMatcher};
 use orb8_proto::v1::{
-    Pod, QueryDnsRequest, QueryDnsResponse, QueryFlowsRequest, QueryFlowsResponse,
-    QueryPodsRequest, QueryPodsResponse, QueryTcpRequest, QueryTcpResponse,
+    Pod, QueryDnsRequest, QueryDnsResponse, QueryFlowsRequest, QueryFlowsResponse, QueryGpuRequest,
+    QueryGpuResponse, QueryPodsRequest, QueryPodsResponse, QueryTcpRequest, QueryTcpResponse,
 };
 use tonic::Status;
 
@@ -78,6 +78,14 @@ pub(super) fn tcp(
         total_matched,
         totals: recorded.totals.clone(),
     })
+}
+
+/// Devices are recorded in their order.
+pub(super) fn gpu(
+    request: &QueryGpuRequest,
+    recorded: &QueryGpuResponse,
+) -> Result<QueryGpuResponse, Status> {
+    GpuQuery::new(request).and_then(|query| query.select(recorded.clone())).map_err(refuse)
 }
 
 /// Pods are recorded in their order.

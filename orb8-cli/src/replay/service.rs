@@ -3,14 +3,15 @@
 use std::io;
 use std::sync::Arc;
 
-use orb8_proto::filter::{DnsMatcher, Matcher, TcpMatcher};
+use orb8_proto::filter::{DnsMatcher, GpuEventMatcher, Matcher, TcpMatcher};
 use orb8_proto::v1::orbit_agent_service_server::OrbitAgentService;
 use orb8_proto::v1::{
     EventKind, GetStatusRequest, GetStatusResponse, QueryDnsRequest, QueryDnsResponse,
-    QueryFlowsRequest, QueryFlowsResponse, QueryPodsRequest, QueryPodsResponse, QueryTcpRequest,
-    QueryTcpResponse, QueryWorkloadsRequest, QueryWorkloadsResponse, SourceState, StreamDnsRequest,
-    StreamDnsResponse, StreamEventsRequest, StreamEventsResponse, StreamTcpRequest,
-    StreamTcpResponse, stream_dns_response, stream_tcp_response,
+    QueryFlowsRequest, QueryFlowsResponse, QueryGpuRequest, QueryGpuResponse, QueryPodsRequest,
+    QueryPodsResponse, QueryTcpRequest, QueryTcpResponse, QueryWorkloadsRequest,
+    QueryWorkloadsResponse, SourceState, StreamDnsRequest, StreamDnsResponse, StreamEventsRequest,
+    StreamEventsResponse, StreamGpuRequest, StreamGpuResponse, StreamTcpRequest, StreamTcpResponse,
+    stream_dns_response, stream_tcp_response,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -85,6 +86,7 @@ impl OrbitAgentService for Service {
     type StreamEventsStream = Events<StreamEventsResponse>;
     type StreamDnsStream = Events<StreamDnsResponse>;
     type StreamTcpStream = Events<StreamTcpResponse>;
+    type StreamGpuStream = Events<StreamGpuResponse>;
 
     async fn query_flows(
         &self,
@@ -213,6 +215,30 @@ impl OrbitAgentService for Service {
         let none = QueryWorkloadsResponse::default();
         let recorded = snapshot.workloads(group).unwrap_or(&none);
         workloads::workloads(&request, recorded).map(Response::new)
+    }
+
+    async fn query_gpu(
+        &self,
+        request: Request<QueryGpuRequest>,
+    ) -> Result<Response<QueryGpuResponse>, Status> {
+        self.has_signal("gpu").await?;
+        let snapshot = self.snapshot().await?;
+        let none = QueryGpuResponse::default();
+        let recorded = snapshot.gpu.as_ref().unwrap_or(&none);
+        query::gpu(&request.into_inner(), recorded).map(Response::new)
+    }
+
+    async fn stream_gpu(
+        &self,
+        request: Request<StreamGpuRequest>,
+    ) -> Result<Response<Self::StreamGpuStream>, Status> {
+        let request = request.into_inner();
+        let matcher = GpuEventMatcher::new(&request).map_err(refuse)?;
+        let span = Span::new(request.last, request.since_time_ns, request.no_follow);
+        self.has_signal("gpu").await?;
+        let wanted = move |event: &StreamGpuResponse| matcher.matches(event);
+        let events = stream(Arc::clone(&self.archive), self.clock.clone(), span, wanted);
+        Ok(Response::new(events))
     }
 
     async fn get_status(

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use orb8_proto::v1::{StreamDnsResponse, StreamEventsResponse, StreamTcpResponse};
+use orb8_proto::v1::{
+    StreamDnsResponse, StreamEventsResponse, StreamGpuResponse, StreamTcpResponse,
+};
 use orb8_proto::v1::{stream_dns_response, stream_tcp_response};
 use prost::Message;
 use tokio::sync::mpsc;
@@ -52,6 +54,14 @@ impl Event for StreamTcpResponse {
             stream_tcp_response::Event::Tcp(event) => Some(event.time_ns),
             stream_tcp_response::Event::Lost(_) => None,
         }
+    }
+}
+
+impl Event for StreamGpuResponse {
+    const KIND: Kind = Kind::GpuEvent;
+
+    fn time_ns(&self) -> Option<u64> {
+        Some(self.time_ns)
     }
 }
 

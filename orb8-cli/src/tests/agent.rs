@@ -6,14 +6,18 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use orb8_proto::filter::{DnsMatcher, FilterError, Matcher, OwnerMatcher, PodMatcher, TcpMatcher};
+use orb8_proto::filter::{
+    DnsMatcher, FilterError, GpuEventMatcher, GpuQuery, Matcher, OwnerMatcher, PodMatcher,
+    TcpMatcher,
+};
 use orb8_proto::v1::orbit_agent_service_server::{OrbitAgentService, OrbitAgentServiceServer};
 use orb8_proto::v1::{
     Accounting, DnsSummary, DnsTotals, Flow, GetStatusRequest, GetStatusResponse, Kubernetes, Pod,
-    QueryDnsRequest, QueryDnsResponse, QueryFlowsRequest, QueryFlowsResponse, QueryPodsRequest,
-    QueryPodsResponse, QueryTcpRequest, QueryTcpResponse, QueryWorkloadsRequest,
-    QueryWorkloadsResponse, SourceStatus, StreamDnsRequest, StreamDnsResponse, StreamEventsRequest,
-    StreamEventsResponse, StreamTcpRequest, StreamTcpResponse, TcpConnection, TcpTotals,
+    QueryDnsRequest, QueryDnsResponse, QueryFlowsRequest, QueryFlowsResponse, QueryGpuRequest,
+    QueryGpuResponse, QueryPodsRequest, QueryPodsResponse, QueryTcpRequest, QueryTcpResponse,
+    QueryWorkloadsRequest, QueryWorkloadsResponse, SourceStatus, StreamDnsRequest,
+    StreamDnsResponse, StreamEventsRequest, StreamEventsResponse, StreamGpuRequest,
+    StreamGpuResponse, StreamTcpRequest, StreamTcpResponse, TcpConnection, TcpTotals,
     stream_dns_response, stream_tcp_response,
 };
 use tempfile::TempDir;
@@ -37,6 +41,8 @@ pub(crate) struct Script {
     pub(crate) connections: Vec<TcpConnection>,
     pub(crate) tcp_totals: TcpTotals,
     pub(crate) tcp_events: Vec<StreamTcpResponse>,
+    pub(crate) gpu: QueryGpuResponse,
+    pub(crate) gpu_events: Vec<StreamGpuResponse>,
     pub(crate) pods: Vec<Pod>,
     pub(crate) workloads: QueryWorkloadsResponse,
     /// What it has of the Kubernetes API, unless it is the sample.
@@ -58,6 +64,8 @@ pub(crate) struct Heard {
     pub(super) dns_streams: Mutex<Vec<StreamDnsRequest>>,
     pub(super) tcp_queries: Mutex<Vec<QueryTcpRequest>>,
     pub(super) tcp_streams: Mutex<Vec<StreamTcpRequest>>,
+    pub(super) gpu_queries: Mutex<Vec<QueryGpuRequest>>,
+    pub(super) gpu_streams: Mutex<Vec<StreamGpuRequest>>,
     pub(super) pod_queries: Mutex<Vec<QueryPodsRequest>>,
     pub(super) workload_queries: Mutex<Vec<QueryWorkloadsRequest>>,
 }
@@ -312,6 +320,34 @@ impl OrbitAgentService for Service {
         }
         self.heard.workload_queries.lock().unwrap().push(request);
         Ok(Response::new(answer))
+    }
+
+    async fn query_gpu(
+        &self,
+        request: Request<QueryGpuRequest>,
+    ) -> Result<Response<QueryGpuResponse>, Status> {
+        self.knows_more_than_flows()?;
+        let request = request.into_inner();
+        let query = GpuQuery::new(&request).map_err(bad)?;
+        let answer = query.select(self.script.gpu.clone()).map_err(bad)?;
+        self.heard.gpu_queries.lock().unwrap().push(request);
+        Ok(Response::new(answer))
+    }
+
+    type StreamGpuStream = Messages<StreamGpuResponse>;
+
+    async fn stream_gpu(
+        &self,
+        request: Request<StreamGpuRequest>,
+    ) -> Result<Response<Self::StreamGpuStream>, Status> {
+        self.knows_more_than_flows()?;
+        let request = request.into_inner();
+        let matcher = GpuEventMatcher::new(&request).map_err(bad)?;
+        let wanted = |event: &&StreamGpuResponse| matcher.matches(event);
+        let events = self.script.gpu_events.iter().filter(wanted).cloned().collect();
+        let no_follow = request.no_follow;
+        self.heard.gpu_streams.lock().unwrap().push(request);
+        self.send(events, no_follow).await
     }
 
     async fn get_status(

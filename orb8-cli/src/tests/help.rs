@@ -67,6 +67,21 @@ fn workloads_short() {
 }
 
 #[test]
+fn gpu_short() {
+    assert_snapshot!(short_help(&["gpu"]));
+}
+
+#[test]
+fn gpu_health_short() {
+    assert_snapshot!(short_help(&["gpu", "health"]));
+}
+
+#[test]
+fn trace_gpu_short() {
+    assert_snapshot!(short_help(&["trace", "gpu"]));
+}
+
+#[test]
 fn pods_short() {
     assert_snapshot!(short_help(&["pods"]));
 }
@@ -171,7 +186,7 @@ async fn usage_mistakes_exit_64_and_list_the_choices() {
         ("top", "standard output is none"),
         ("top -o json", "it has no output format"),
         ("dashboard --interval 10ms", "100ms at least"),
-        ("top --tab x", "[possible values: overview, flows, workloads, dns, tcp, agent]"),
+        ("top --tab x", "[possible values: overview, flows, workloads, dns, tcp, gpu, agent]"),
         ("workloads --sort size", "[possible values: bytes, rate, packets, flows, peers,"),
         ("pods --port 80", "pods have no such thing; it filters their traffic"),
         ("dns", "Usage: orb8 dns"),

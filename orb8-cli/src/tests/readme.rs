@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 
-use orb8_proto::columns::{dns, flow, markdown, pod, tcp, workload};
+use orb8_proto::columns::{dns, flow, gpu, markdown, pod, tcp, workload};
 
 use crate::error::Exit;
 
@@ -35,6 +35,12 @@ fn it_is_up_to_date() {
         ("tcp top columns", markdown(&[&tcp::TOP])),
         ("workload columns", markdown(&[&workload::LIST])),
         ("pod columns", markdown(&[&pod::LIST])),
+        ("gpu columns", markdown(&[&gpu::LIST])),
+        ("gpu pods columns", markdown(&[&gpu::SHARES, &gpu::IDLE])),
+        ("gpu processes columns", markdown(&[&gpu::PROCESSES])),
+        ("gpu health columns", markdown(&[&gpu::HEALTH])),
+        ("gpu leaks columns", markdown(&[&gpu::LEAKS])),
+        ("gpu events columns", markdown(&[&gpu::EVENTS])),
         ("keys", crate::top::keys_markdown()),
         ("exits", exits()),
     ];

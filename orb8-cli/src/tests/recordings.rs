@@ -27,9 +27,11 @@ fn script() -> Script {
         connections: samples::tcp::connections(),
         tcp_totals: samples::tcp::totals(),
         tcp_events: samples::tcp::events(),
+        gpu: samples::gpu::answer(),
+        gpu_events: samples::gpu::events(),
         pods: samples::kubernetes::pods(),
         workloads: samples::workloads::answer(),
-        sources: ["flow", "dns", "tcp"].map(|name| samples::running(name, "")).to_vec(),
+        sources: ["flow", "dns", "tcp", "gpu"].map(|name| samples::running(name, "")).to_vec(),
         end: End::Stays,
         ..Script::default()
     }
@@ -99,6 +101,9 @@ async fn a_replayed_trace_is_what_a_live_one_printed() {
         "trace dns -o wide",
         "trace tcp -o json --include-self --events connect,accept,fail,close,retransmit,reset,drop,overflow,state",
         "trace tcp -o wide --include-self --events reset,drop",
+        "trace gpu -o json",
+        "trace gpu -o wide --kinds xid,throttle,straggler",
+        "trace gpu -o yaml -n ml --at-least reboot --device 3",
     ] {
         let live = bench.live(&format!("{command} --duration 300ms")).await;
         assert!(!live.out.is_empty(), "{command}");
@@ -123,6 +128,13 @@ async fn replayed_lists_are_what_live_ones_printed() {
         "tcp top -o json --include-self",
         "pods -o yaml",
         "workloads -o json --peers 50",
+        "gpu -o json",
+        "gpu -o yaml -n team-a",
+        "gpu pods -o wide --device 1",
+        "gpu processes -o json",
+        "gpu idle -o json",
+        "gpu health -o json --check",
+        "gpu leaks -o json --all",
         "status -o json",
         "diagnose -o yaml",
     ] {

@@ -10,6 +10,7 @@ use orb8_proto::v1::{
 };
 
 pub(crate) mod dns;
+pub(crate) mod gpu;
 pub(super) mod kubernetes;
 pub(crate) mod tcp;
 pub(crate) mod workloads;
@@ -281,11 +282,11 @@ pub(crate) fn status() -> GetStatusResponse {
     }
 }
 
-pub(super) fn running(name: &str, missing: &str) -> SourceStatus {
+pub(crate) fn running(name: &str, missing: &str) -> SourceStatus {
     SourceStatus { name: name.into(), state: SourceState::Running.into(), reason: missing.into() }
 }
 
-pub(super) fn skipped(name: &str) -> SourceStatus {
+pub(crate) fn skipped(name: &str) -> SourceStatus {
     SourceStatus {
         name: name.into(),
         state: SourceState::Skipped.into(),

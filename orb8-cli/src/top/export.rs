@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use orb8_proto::gpu::Places;
 use serde_json::{Map, Value};
 
 use super::Tab;
@@ -13,6 +14,7 @@ use super::listed::Listed;
 use super::model::Model;
 use crate::commands::list::List;
 use crate::output::Machine;
+use crate::output::gpu::DeviceObject;
 use crate::output::status::StatusObject;
 use crate::output::workload::SummaryObject;
 
@@ -107,11 +109,23 @@ fn objects(model: &Model, machine: Machine, out: &mut Vec<u8>) -> io::Result<()>
         Tab::Workloads => rows(&model.workloads, machine, out),
         Tab::Dns => rows(&model.dns, machine, out),
         Tab::Tcp => rows(&model.tcp, machine, out),
+        Tab::Gpu => accelerators(model, machine, out),
         Tab::Agent => match &model.status {
             Some(status) => machine.write(out, &StatusObject::new(status)),
             None => Ok(()),
         },
     }
+}
+
+/// Writes who has what, and the devices themselves.
+fn accelerators(model: &Model, machine: Machine, out: &mut Vec<u8>) -> io::Result<()> {
+    rows(&model.gpu, machine, out)?;
+    let Some(told) = &model.gpu.answer else { return Ok(()) };
+    let places = Places::new(&told.answer().devices);
+    for device in &told.answer().devices {
+        machine.write(out, &DeviceObject::new(device, &places))?;
+    }
+    Ok(())
 }
 
 fn rows<L: Listed>(list: &ListTab<L>, machine: Machine, out: &mut Vec<u8>) -> io::Result<()> {

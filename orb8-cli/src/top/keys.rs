@@ -113,7 +113,8 @@ pub(super) static BINDINGS: &[Binding] = &[
     row(&[key('3')], "3", Action::Show(Tab::Workloads), "Workloads", ""),
     row(&[key('4')], "4", Action::Show(Tab::Dns), "DNS by owner and name", ""),
     row(&[key('5')], "5", Action::Show(Tab::Tcp), "TCP connections", ""),
-    row(&[key('6')], "6", Action::Show(Tab::Agent), "The agent itself", ""),
+    row(&[key('6')], "6", Action::Show(Tab::Gpu), "Accelerators, and who has what of them", ""),
+    row(&[key('7')], "7", Action::Show(Tab::Agent), "The agent itself", ""),
     row(
         &[Plain(KeyCode::Tab), Plain(KeyCode::Right)],
         "Tab →",

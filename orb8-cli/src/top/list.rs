@@ -32,6 +32,8 @@ pub(super) struct ListTab<L: Listed> {
     /// Of the shown rows, in their order.
     pub(super) ids: Vec<RowId>,
     pub(super) trails: Trails<RowId>,
+    /// How often the rows were forgotten: who forgot them wants others, whatever is asked for.
+    pub(super) forgotten: u64,
 }
 
 impl<L: Listed> Default for ListTab<L> {
@@ -46,6 +48,7 @@ impl<L: Listed> Default for ListTab<L> {
             shown: Vec::new(),
             ids: Vec::new(),
             trails: Trails::default(),
+            forgotten: 0,
         }
     }
 }
@@ -126,29 +129,36 @@ impl<L: Listed> ListTab<L> {
     /// Forgets the rows, until there are others.
     pub(super) fn forget(&mut self) {
         (self.answer, self.refusal) = (None, None);
+        self.forgotten += 1;
         self.shown.clear();
         self.ids.clear();
     }
 
     /// Takes an answer. Where someone has moved to a row, that row stays selected.
     pub(super) fn take(&mut self, part: Part<L::Answer>, format: &Format, page: usize) {
-        let selected = self.selected_id();
         match part {
             Ok(answer) => (self.answer, self.refusal) = (Some(answer), None),
             Err(refusal) => {
-                self.forget();
+                self.answer = None;
                 self.refusal = Some(refusal);
             }
         }
+        self.arrange(format, page);
+        let rows = self.answer.as_ref().map(L::rows).unwrap_or_default();
+        let rates = self.shown.iter().zip(&self.ids);
+        let rates: Vec<(RowId, u64)> =
+            rates.filter_map(|(at, id)| Some((*id, L::rate(rows[*at])?))).collect();
+        self.trails.push(rates.into_iter());
+    }
+
+    /// Shows the rows that are wanted, in the answer's order.
+    pub(super) fn arrange(&mut self, format: &Format, page: usize) {
+        let selected = self.selected_id();
         let rows = self.answer.as_ref().map(L::rows).unwrap_or_default();
         let is_wanted =
             |row| self.filter.words.is_empty() || self.filter.wants(&text_of(L::VIEW, row, format));
         self.shown = (0..rows.len()).filter(|at| is_wanted(rows[*at])).collect();
         self.ids = self.shown.iter().map(|at| L::id(rows[*at])).collect();
-        let rates = self.shown.iter().zip(&self.ids);
-        let rates: Vec<(RowId, u64)> =
-            rates.filter_map(|(at, id)| Some((*id, L::rate(rows[*at])?))).collect();
-        self.trails.push(rates.into_iter());
         if self.cursor != Cursor::default()
             && let Some(at) = self.ids.iter().position(|id| Some(*id) == selected)
         {

@@ -4,15 +4,17 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use orb8_proto::columns::Subject;
+use orb8_proto::columns::gpu::ShareRow;
 use orb8_proto::v1::{
     DnsSortBy, DnsSummary, Endpoint, Flow, QueryDnsRequest, QueryDnsResponse, QueryFlowsRequest,
-    QueryFlowsResponse, QueryTcpRequest, QueryTcpResponse, QueryWorkloadsRequest,
+    QueryFlowsResponse, QueryGpuRequest, QueryTcpRequest, QueryTcpResponse, QueryWorkloadsRequest,
     QueryWorkloadsResponse, SortBy, TcpConnection, TcpSortBy, WorkloadSortBy, WorkloadSummary,
 };
 
 use super::filter::Filter;
-use crate::args::{DnsTopArgs, FlowsArgs, TcpTopArgs, WorkloadsArgs};
+use crate::args::{DnsTopArgs, FlowsArgs, ShareSort, SharesArgs, TcpTopArgs, WorkloadsArgs};
 use crate::commands::list::List;
+use crate::commands::list::gpu::{Part, Told};
 use crate::filters::{Connections, DnsSummaries, FilterKind, Flows, Workloads};
 
 /// Rows that are asked for.
@@ -46,6 +48,12 @@ pub(super) trait Listed: List {
     /// From how many columns on there is room for sparklines.
     const SPARKS_FROM: u16 = u16::MAX;
 
+    /// What is said where there are no rows; `None` for `no … yet`.
+    const NONE: Option<&'static str> = None;
+
+    /// What fills a sparkline's height; `None` where its own largest value does.
+    const SPARK_MOST: Option<u64> = None;
+
     fn request(filter: &Filter<Self::Filter>, order: Order) -> Self::Request;
 
     fn id(row: <Self::Subject as Subject>::Row<'_>) -> RowId;
@@ -53,7 +61,8 @@ pub(super) trait Listed: List {
     /// Returns an answer with these rows alone, in this order.
     fn only(answer: &Self::Answer, rows: &[usize]) -> Self::Answer;
 
-    /// Returns what its sparkline shows, bytes per second; `None` where it has none.
+    /// Returns what its sparkline shows, bytes per second or parts of [`Self::SPARK_MOST`]; `None` where
+    /// it has none.
     fn rate(_: <Self::Subject as Subject>::Row<'_>) -> Option<u64> {
         None
     }
@@ -237,6 +246,68 @@ impl Listed for TcpTopArgs {
     }
 }
 
+/// A whole device's time in a sparkline.
+const BUSY: u64 = 1_000;
+
+impl Listed for SharesArgs {
+    type Filter = Workloads;
+    type Request = QueryGpuRequest;
+    const SORTS: &'static [Sort] = &[
+        share_order("device", "gpu", ShareSort::Device),
+        share_order("memory", "memory", ShareSort::Memory),
+        share_order("utilization", "utilization", ShareSort::Utilization),
+        share_order("idle", "since", ShareSort::Idle),
+        share_order("owner", "owner", ShareSort::Owner),
+    ];
+    const SPARKS_FROM: u16 = 100;
+    const NONE: Option<&'static str> = Some("nobody holds or uses a device");
+    const SPARK_MOST: Option<u64> = Some(BUSY);
+
+    /// An answer has everything: order is the reader's.
+    fn request(filter: &Filter<Workloads>, _: Order) -> QueryGpuRequest {
+        QueryGpuRequest {
+            include: filter.include.clone(),
+            exclude: filter.exclude.clone(),
+            ..QueryGpuRequest::default()
+        }
+    }
+
+    fn id(row: ShareRow<'_>) -> RowId {
+        let who = row.share.map(|share| {
+            let owner = share.owner.as_ref();
+            let owner = owner.map(|of| (&of.pod_uid, &of.pod, &of.container, &of.cgroup_path));
+            // Of one that is not known, its processes tell it from others.
+            (owner, &share.resource, if owner.is_none() { &share.pids[..] } else { &[] })
+        });
+        hash(&(&row.of.device.id, who))
+    }
+
+    fn only(answer: &Told<Part>, rows: &[usize]) -> Told<Part> {
+        answer.only(rows)
+    }
+
+    fn rate(row: ShareRow<'_>) -> Option<u64> {
+        let part = match row.share {
+            Some(share) => share.utilization,
+            None => row.of.device.unattributed_utilization,
+        };
+        let part = part?;
+        // What is no number is 0; what is not nothing is seen.
+        let least = if part > 0.0 { BUSY / 8 } else { 0 };
+        Some(((part.clamp(0.0, 1.0) * BUSY as f64).round() as u64).max(least))
+    }
+}
+
+const fn share_order(word: &'static str, column: &'static str, by: ShareSort) -> Sort {
+    Sort { word, column, by: by as i32 }
+}
+
+/// Returns the order of shares that a way to sort is.
+pub(super) fn share_sort(sort: Sort) -> ShareSort {
+    let of = |(order, _): &&(ShareSort, &str)| *order as i32 == sort.by;
+    ShareSort::WORDS.iter().find(of).map_or_else(ShareSort::default, |(order, _)| *order)
+}
+
 fn picked<T: Clone>(of: &[T], rows: &[usize]) -> Vec<T> {
     rows.iter().filter_map(|row| of.get(*row).cloned()).collect()
 }
@@ -272,5 +343,13 @@ mod tests {
         check::<WorkloadsArgs>(WorkloadSortBy::WORDS.len());
         check::<DnsTopArgs>(DnsSortBy::WORDS.len());
         check::<TcpTopArgs>(TcpSortBy::WORDS.len());
+        check::<SharesArgs>(ShareSort::WORDS.len());
+    }
+
+    #[test]
+    fn orders_of_shares_are_those_of_the_command() {
+        for (sort, (order, word)) in SharesArgs::SORTS.iter().zip(ShareSort::WORDS) {
+            assert_eq!((share_sort(*sort), sort.word), (*order, *word));
+        }
     }
 }

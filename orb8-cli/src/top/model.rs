@@ -3,20 +3,23 @@
 use crossterm::event::{KeyEvent, KeyEventKind};
 use jiff::tz::TimeZone;
 use orb8_proto::columns::Format;
-use orb8_proto::v1::{GetStatusResponse, WorkloadGroup, WorkloadSummary};
+use orb8_proto::v1::{
+    GetStatusResponse, QueryGpuRequest, QueryGpuResponse, WorkloadGroup, WorkloadSummary,
+};
 
 use super::Tab;
 use super::export::FileFormat;
 use super::focus::Focus;
 use super::list::{Cursor, ListTab};
-use super::poll::{Asks, Heard, Plan};
+use super::poll::{Asks, Heard, Often, Plan};
 use super::problems::Problem;
 use super::trail::{Growth, Meter, Trail};
 use super::view::areas;
-use crate::args::{DnsTopArgs, FlowsArgs, TcpTopArgs, WorkloadsArgs};
+use crate::args::{DnsTopArgs, FlowsArgs, SharesArgs, TcpTopArgs, WorkloadsArgs};
 
 mod act;
 mod answer;
+mod gpu;
 #[cfg(test)]
 pub(in crate::top) mod tests;
 
@@ -73,6 +76,10 @@ pub(super) struct Model {
     pub(super) workloads: ListTab<WorkloadsArgs>,
     pub(super) dns: ListTab<DnsTopArgs>,
     pub(super) tcp: ListTab<TcpTopArgs>,
+    /// Who has what of each accelerator; its answer has the accelerators too.
+    pub(super) gpu: ListTab<SharesArgs>,
+    /// Accelerators as the overview last heard of them.
+    accelerators: Option<QueryGpuResponse>,
     pub(super) group: WorkloadGroup,
     pub(super) focus: Option<Focus>,
     pub(super) overlay: Option<Overlay>,
@@ -154,6 +161,8 @@ impl Model {
             workloads: ListTab::default(),
             dns: ListTab::default(),
             tcp: ListTab::default(),
+            gpu: ListTab::default(),
+            accelerators: None,
             group: WorkloadGroup::Workload,
             focus: None,
             overlay: None,
@@ -183,6 +192,7 @@ impl Model {
         self.workloads.set_filter(text)?;
         self.dns.set_filter(text)?;
         self.tcp.set_filter(text)?;
+        self.gpu.set_filter(text)?;
         self.replan();
         Ok(())
     }
@@ -257,12 +267,14 @@ impl Model {
         self.write_report();
         let page = self.page();
         let focus_page = areas::focus_rows(size);
-        let Self { overview, flows, workloads, dns, tcp, focus, .. } = self;
+        let gpu_page = self.gpu_page();
+        let Self { overview, flows, workloads, dns, tcp, gpu, focus, .. } = self;
         overview.cursor.follow(overview.shown.len(), areas::overview_rows(size).into());
         flows.cursor.follow(flows.shown.len(), page);
         workloads.cursor.follow(workloads.shown.len(), page);
         dns.cursor.follow(dns.shown.len(), page);
         tcp.cursor.follow(tcp.shown.len(), page);
+        gpu.cursor.follow(gpu.shown.len(), gpu_page);
         if let Some(focus) = focus {
             focus.flows.cursor.follow(focus.flows.shown.len(), focus_page.1.into());
             focus.peers.follow(focus.summary.peers.len(), focus_page.0.into());
@@ -303,17 +315,35 @@ impl Model {
                 workloads: Some(self.overview.request(include_self, group)),
                 dns: Some(orb8_proto::v1::QueryDnsRequest { limit: 1, ..Default::default() }),
                 tcp: Some(orb8_proto::v1::QueryTcpRequest { limit: 1, ..Default::default() }),
+                gpu: self.watches_gpus().then(|| (QueryGpuRequest::default(), Often::NowAndThen)),
+                forgotten: self.overview.forgotten,
                 ..one(!self.overview.filter.text.is_empty())
             },
             Tab::Workloads => Asks {
                 workloads: Some(self.workloads.request(include_self, group)),
+                forgotten: self.workloads.forgotten,
                 ..one(!self.workloads.filter.text.is_empty())
             },
-            Tab::Flows => {
-                Asks { flows: Some(self.flows.request(include_self, group)), ..one(true) }
-            }
-            Tab::Dns => Asks { dns: Some(self.dns.request(include_self, group)), ..one(true) },
-            Tab::Tcp => Asks { tcp: Some(self.tcp.request(include_self, group)), ..one(true) },
+            Tab::Flows => Asks {
+                flows: Some(self.flows.request(include_self, group)),
+                forgotten: self.flows.forgotten,
+                ..one(true)
+            },
+            Tab::Dns => Asks {
+                dns: Some(self.dns.request(include_self, group)),
+                forgotten: self.dns.forgotten,
+                ..one(true)
+            },
+            Tab::Tcp => Asks {
+                tcp: Some(self.tcp.request(include_self, group)),
+                forgotten: self.tcp.forgotten,
+                ..one(true)
+            },
+            Tab::Gpu => Asks {
+                gpu: Some((self.gpu.request(include_self, group), Often::Always)),
+                forgotten: self.gpu.forgotten,
+                ..one(true)
+            },
             Tab::Agent => one(true),
         }
     }

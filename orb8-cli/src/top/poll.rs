@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use orb8_proto::v1::{
     GetStatusRequest, GetStatusResponse, QueryDnsRequest, QueryDnsResponse, QueryFlowsRequest,
-    QueryFlowsResponse, QueryTcpRequest, QueryTcpResponse, QueryWorkloadsRequest,
-    QueryWorkloadsResponse,
+    QueryFlowsResponse, QueryGpuRequest, QueryGpuResponse, QueryTcpRequest, QueryTcpResponse,
+    QueryWorkloadsRequest, QueryWorkloadsResponse,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status};
 
 use crate::connection::Connection;
+
+/// How often what is asked for [now and then](Often::NowAndThen) is asked for at most.
+const NOW_AND_THEN: Duration = Duration::from_secs(5);
 
 /// What is asked for, until there is another one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +36,17 @@ pub(super) struct Asks {
     pub(super) flows: Option<QueryFlowsRequest>,
     pub(super) dns: Option<QueryDnsRequest>,
     pub(super) tcp: Option<QueryTcpRequest>,
+    pub(super) gpu: Option<(QueryGpuRequest, Often)>,
+    /// Tells the same questions from those before rows were forgotten.
+    pub(super) forgotten: u64,
+}
+
+/// How often something is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Often {
+    Always,
+    /// With new questions, and every [`NOW_AND_THEN`]: it changes slowly, or few look at it.
+    NowAndThen,
 }
 
 /// What came of asking.
@@ -53,6 +67,7 @@ pub(super) struct Answer {
     pub(super) flows: Option<Part<QueryFlowsResponse>>,
     pub(super) dns: Option<Part<QueryDnsResponse>>,
     pub(super) tcp: Option<Part<QueryTcpResponse>>,
+    pub(super) gpu: Option<Part<QueryGpuResponse>>,
 }
 
 /// An answer, or why there is none though the agent is there.
@@ -66,8 +81,10 @@ pub(super) async fn poll(
     interval: Duration,
     stop: CancellationToken,
 ) -> Connection {
+    let mut rarely = Rarely::default();
     loop {
-        let plan = plans.borrow_and_update().clone();
+        let mut plan = plans.borrow_and_update().clone();
+        plan.asks.gpu.take_if(|(_, often)| !rarely.is_due(plan.number, *often, Instant::now()));
         let next = Instant::now() + interval;
         tokio::select! {
             biased;
@@ -75,6 +92,7 @@ pub(super) async fn poll(
             // What was asked for is not wanted any more.
             Ok(()) = plans.changed() => continue,
             answer = ask(&mut connection, &plan) => {
+                rarely.note(&plan, Instant::now());
                 // Who draws is slower: there is no use in asking on.
                 let sent = tokio::select! {
                     () = stop.cancelled() => break,
@@ -94,6 +112,24 @@ pub(super) async fn poll(
     connection
 }
 
+/// When what is asked for now and then was asked for last, and for which plan.
+#[derive(Debug, Default)]
+struct Rarely(Option<(u64, Instant)>);
+
+impl Rarely {
+    fn is_due(&self, plan: u64, often: Often, now: Instant) -> bool {
+        let is_recent = self.0.is_some_and(|(last, at)| last == plan && now < at + NOW_AND_THEN);
+        often == Often::Always || !is_recent
+    }
+
+    /// Takes note of questions that were answered, whatever the answer.
+    fn note(&mut self, asked: &Plan, now: Instant) {
+        if asked.asks.gpu.is_some() {
+            self.0 = Some((asked.number, now));
+        }
+    }
+}
+
 async fn ask(connection: &mut Connection, plan: &Plan) -> Heard {
     /// Asks one question, where it is asked.
     macro_rules! asked {
@@ -108,14 +144,15 @@ async fn ask(connection: &mut Connection, plan: &Plan) -> Heard {
             }
         }};
     }
-    let Asks { totals, workloads, flows, dns, tcp } = plan.asks.clone();
-    let (status, totals, workloads, flows, dns, tcp) = tokio::join!(
+    let Asks { totals, workloads, flows, dns, tcp, gpu, forgotten: _ } = plan.asks.clone();
+    let (status, totals, workloads, flows, dns, tcp, gpu) = tokio::join!(
         asked!(get_status, Some(GetStatusRequest {})),
         asked!(query_workloads, totals),
         asked!(query_workloads, workloads),
         asked!(query_flows, flows),
         asked!(query_dns, dns),
         asked!(query_tcp, tcp),
+        asked!(query_gpu, gpu.map(|(request, _)| request)),
     );
     let version = match &status {
         Some(Ok(status)) => status.get_ref().version.clone(),
@@ -130,6 +167,7 @@ async fn ask(connection: &mut Connection, plan: &Plan) -> Heard {
             flows: part(flows, &version)?,
             dns: part(dns, &version)?,
             tcp: part(tcp, &version)?,
+            gpu: part(gpu, &version)?,
         })
     };
     match collect() {

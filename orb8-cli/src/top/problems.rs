@@ -6,11 +6,13 @@ use orb8_proto::columns::workload::workload;
 use orb8_proto::columns::{HOST, Tone};
 use orb8_proto::units;
 use orb8_proto::v1::{
-    CheckState, GetStatusResponse, KubernetesState, QueryDnsResponse, QueryTcpResponse,
-    SourceState, WorkloadSummary,
+    CheckState, GetStatusResponse, KubernetesState, QueryDnsResponse, QueryGpuResponse,
+    QueryTcpResponse, SourceState, WorkloadSummary,
 };
 
 use super::trail::Growth;
+
+mod accelerators;
 
 /// Workloads that are named for one kind of trouble.
 const WORST: usize = 5;
@@ -30,7 +32,7 @@ enum Rank {
     Down,
     /// It happened in the last minute.
     Growing,
-    /// Something that was wanted does not run.
+    /// Something that was wanted does not run, or not as it should.
     Missing,
     /// It happened once.
     Past,
@@ -43,6 +45,7 @@ pub(super) struct Known<'a> {
     pub(super) workloads: &'a [WorkloadSummary],
     pub(super) dns: Option<&'a QueryDnsResponse>,
     pub(super) tcp: Option<&'a QueryTcpResponse>,
+    pub(super) gpu: Option<&'a QueryGpuResponse>,
     pub(super) now_ns: u64,
 }
 
@@ -55,6 +58,9 @@ pub(super) fn find(known: &Known<'_>, growth: &mut Growth) -> Vec<Problem> {
     found.workloads(known.workloads);
     if let Some(tcp) = known.tcp {
         found.tcp(tcp);
+    }
+    if let Some(gpu) = known.gpu {
+        found.accelerators(gpu);
     }
     found.growth.forget(known.now_ns);
     let mut problems = found.problems;
@@ -102,7 +108,7 @@ impl Found<'_> {
                     let text = format!("of {}: {}", source.name, source.reason);
                     self.add(Rank::Missing, Tone::Warn, text);
                 }
-                SourceState::Running | SourceState::Unspecified => {}
+                SourceState::Running | SourceState::Absent | SourceState::Unspecified => {}
             }
         }
     }
@@ -215,7 +221,8 @@ mod tests {
     }
 
     fn texts(status: &GetStatusResponse, at: u64, growth: &mut Growth) -> Vec<(Tone, String)> {
-        let known = Known { status, workloads: &[], dns: None, tcp: None, now_ns: at * SECOND };
+        let known =
+            Known { status, workloads: &[], dns: None, tcp: None, gpu: None, now_ns: at * SECOND };
         find(&known, growth).into_iter().map(|problem| (problem.tone, problem.text)).collect()
     }
 
@@ -265,7 +272,8 @@ mod tests {
         };
         let rows: Vec<_> = (0..9).map(|errors| row(&errors.to_string(), errors)).collect();
         let status = status(0);
-        let known = Known { status: &status, workloads: &rows, dns: None, tcp: None, now_ns: 1 };
+        let known =
+            Known { status: &status, workloads: &rows, dns: None, tcp: None, gpu: None, now_ns: 1 };
         let found = find(&known, &mut Growth::default());
         assert_eq!(found.len(), WORST);
         assert_eq!(found[0].text, "(unknown): 8 DNS errors of 40");

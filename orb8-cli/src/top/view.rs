@@ -17,6 +17,7 @@ pub(super) mod areas;
 mod ascii;
 mod edge;
 mod focus;
+mod gpu;
 mod overlay;
 mod overview;
 mod rows;
@@ -31,6 +32,7 @@ use rows::Widths;
 pub(super) struct Canvas {
     list: Widths,
     peers: Widths,
+    devices: Widths,
     charset: Charset,
 }
 
@@ -63,13 +65,13 @@ fn body(model: &Model, canvas: &mut Canvas, size: (u16, u16), buffer: &mut Buffe
     if model.focus.is_some() {
         focus::draw(model, canvas, size, buffer);
     } else {
-        let widths = &mut canvas.list;
         match model.tab {
-            Tab::Overview => overview::draw(model, widths, size, buffer),
-            Tab::Flows => rows::list(&model.flows, model, widths, area, buffer),
-            Tab::Workloads => rows::list(&model.workloads, model, widths, area, buffer),
-            Tab::Dns => rows::list(&model.dns, model, widths, area, buffer),
-            Tab::Tcp => rows::list(&model.tcp, model, widths, area, buffer),
+            Tab::Overview => overview::draw(model, &mut canvas.list, size, buffer),
+            Tab::Flows => rows::list(&model.flows, model, &mut canvas.list, area, buffer),
+            Tab::Workloads => rows::list(&model.workloads, model, &mut canvas.list, area, buffer),
+            Tab::Dns => rows::list(&model.dns, model, &mut canvas.list, area, buffer),
+            Tab::Tcp => rows::list(&model.tcp, model, &mut canvas.list, area, buffer),
+            Tab::Gpu => gpu::draw(model, canvas, size, buffer),
             Tab::Agent => agent::draw(model, area, buffer),
         }
     }

@@ -16,11 +16,12 @@ use super::overlays::{build, unresolved};
 use super::schema::fields_lost;
 
 /// The kustomization that each file of values makes again.
-const SAME: [(Option<&str>, &str); 4] = [
+const SAME: [(Option<&str>, &str); 5] = [
     (None, "deploy/base"),
     (Some("values-minimal.yaml"), "deploy/overlays/minimal"),
     (Some("values-production.yaml"), "deploy/overlays/production"),
     (Some("values-dev.yaml"), "deploy/overlays/dev"),
+    (Some("values-gpu.yaml"), "deploy/overlays/gpu"),
 ];
 
 /// Turns everything on that is off.

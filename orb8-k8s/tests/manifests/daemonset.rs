@@ -197,7 +197,7 @@ fn probes_and_services_lead_to_where_the_agent_listens() {
 #[test]
 fn patches_patch_what_is_there() {
     let base = daemonset();
-    let folders = ["components/mtls", "components/metrics"];
+    let folders = ["components/mtls", "components/metrics", "components/gpu"];
     let overlays = ["overlays/minimal", "overlays/production", "overlays/dev"];
     for folder in folders.into_iter().chain(overlays) {
         let patch: DaemonSet = documents(format!("deploy/{folder}/daemonset.yaml"))[0].read();

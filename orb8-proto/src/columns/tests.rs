@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use jiff::tz::TimeZone;
 
 use super::flow::{Row, endpoint, protocol};
-use super::{Format, Subject, View, Width, all, dns, flow, markdown, owner, pod, tcp};
+use super::{Format, Subject, View, Width, all, dns, flow, gpu, markdown, owner, pod, tcp};
 use crate::filter::End;
 use crate::v1::{
     Direction, DnsLabel, EndReason, Endpoint, EventKind, Flow, IcmpType, LocalEnd, Protocol,
@@ -12,6 +12,7 @@ use crate::v1::{
 
 mod dns_cells;
 mod ends;
+mod gpu_cells;
 mod tcp_cells;
 
 const NOW: u64 = 1_700_000_000_123_456_789;
@@ -77,6 +78,12 @@ fn every_column_is_complete_and_wide_views_have_all() {
     complete(&[&tcp::EVENTS]);
     complete(&[&tcp::TOP]);
     complete(&[&pod::LIST]);
+    complete(&[&gpu::LIST]);
+    complete(&[&gpu::SHARES, &gpu::IDLE]);
+    complete(&[&gpu::PROCESSES]);
+    complete(&[&gpu::HEALTH]);
+    complete(&[&gpu::LEAKS]);
+    complete(&[&gpu::EVENTS]);
 }
 
 #[test]

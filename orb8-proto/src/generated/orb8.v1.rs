@@ -1493,6 +1493,1313 @@ pub struct IcmpType {
     pub code: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct QueryGpuRequest {
+    /// Matched against who holds or uses a device: who it is, and nothing of its traffic. A device is
+    /// returned when one of its owners matches, with the shares, processes and activity of those that do;
+    /// all of them without filters. A filter by a side, an address, a port, a protocol, a Service or an
+    /// interface is refused.
+    #[prost(message, repeated, tag = "1")]
+    pub include: ::prost::alloc::vec::Vec<FlowFilter>,
+    #[prost(message, repeated, tag = "2")]
+    pub exclude: ::prost::alloc::vec::Vec<FlowFilter>,
+    /// Devices by id, index (`0`, `0:1` for the second part of the first) or PCI address; all where there
+    /// are none.
+    #[prost(string, repeated, tag = "3")]
+    pub devices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What processes do with CUDA and NCCL is left out.
+    #[prost(bool, tag = "4")]
+    pub without_activity: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct QueryGpuResponse {
+    #[prost(string, tag = "1")]
+    pub node_name: ::prost::alloc::string::String,
+    /// Unix time in nanoseconds of the last reading; 0 before the first.
+    #[prost(uint64, tag = "2")]
+    pub time_ns: u64,
+    #[prost(message, optional, tag = "3")]
+    pub interval: ::core::option::Option<::prost_types::Duration>,
+    #[prost(message, repeated, tag = "4")]
+    pub devices: ::prost::alloc::vec::Vec<GpuDevice>,
+    #[prost(message, repeated, tag = "5")]
+    pub processes: ::prost::alloc::vec::Vec<GpuProcess>,
+    #[prost(message, repeated, tag = "6")]
+    pub activity: ::prost::alloc::vec::Vec<GpuActivity>,
+    #[prost(message, repeated, tag = "7")]
+    pub sources: ::prost::alloc::vec::Vec<GpuSourceStatus>,
+    #[prost(message, optional, tag = "8")]
+    pub holders: ::core::option::Option<GpuHolders>,
+    #[prost(message, optional, tag = "9")]
+    pub watching: ::core::option::Option<GpuWatching>,
+}
+/// A device, or a part of one that is held and used by itself (a MIG instance). What the device or its
+/// source does not tell is absent; it is never 0 instead. Ratios are 0 to 1.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuDevice {
+    /// `GPU-…`, `MIG-…`, `pci-0000:83:00.0`, `tpu-0`, `neuroncore-3`.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(enumeration = "GpuVendor", tag = "2")]
+    pub vendor: i32,
+    /// nvml, dcgm, amd, drm, tpu or neuron.
+    #[prost(string, tag = "3")]
+    pub source: ::prost::alloc::string::String,
+    #[prost(uint32, optional, tag = "4")]
+    pub index: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "5")]
+    pub minor: ::core::option::Option<u32>,
+    #[prost(string, tag = "6")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub architecture: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub pci_address: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub serial: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub driver_version: ::prost::alloc::string::String,
+    /// Of a part of a device.
+    #[prost(message, optional, tag = "11")]
+    pub part: ::core::option::Option<GpuPart>,
+    /// It is divided into parts, which are listed after it.
+    #[prost(bool, tag = "12")]
+    pub divided: bool,
+    #[prost(enumeration = "GpuState", tag = "13")]
+    pub state: i32,
+    /// Why it is lost or silent.
+    #[prost(string, tag = "14")]
+    pub state_reason: ::prost::alloc::string::String,
+    /// Unix time in nanoseconds since when it is lost.
+    #[prost(uint64, tag = "15")]
+    pub lost_since_ns: u64,
+    /// Absent where it did not answer.
+    #[prost(message, optional, tag = "16")]
+    pub sample: ::core::option::Option<GpuSample>,
+    /// Who holds or uses it. These and the two below sum to the device's own figures.
+    #[prost(message, repeated, tag = "17")]
+    pub shares: ::prost::alloc::vec::Vec<GpuShare>,
+    #[prost(uint64, optional, tag = "18")]
+    pub unattributed_memory_bytes: ::core::option::Option<u64>,
+    #[prost(double, optional, tag = "19")]
+    pub unattributed_utilization: ::core::option::Option<f64>,
+    #[prost(message, optional, tag = "20")]
+    pub counts: ::core::option::Option<GpuCounts>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuPart {
+    /// Id of the device that it is a part of.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub gpu_instance: u32,
+    #[prost(uint32, optional, tag = "3")]
+    pub compute_instance: ::core::option::Option<u32>,
+    /// 1g.10gb
+    #[prost(string, tag = "4")]
+    pub profile: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuSample {
+    /// Unix time in nanoseconds.
+    #[prost(uint64, tag = "1")]
+    pub time_ns: u64,
+    #[prost(double, optional, tag = "2")]
+    pub utilization: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "3")]
+    pub memory_utilization: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "4")]
+    pub encoder_utilization: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "5")]
+    pub decoder_utilization: ::core::option::Option<f64>,
+    /// Profiling figures (GPM, DCGM): averages since the reading before.
+    #[prost(double, optional, tag = "6")]
+    pub engine_active: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "7")]
+    pub sm_active: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "8")]
+    pub sm_occupancy: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "9")]
+    pub tensor_active: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "10")]
+    pub fp64_active: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "11")]
+    pub fp32_active: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "12")]
+    pub fp16_active: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "13")]
+    pub dram_active: ::core::option::Option<f64>,
+    #[prost(uint64, optional, tag = "14")]
+    pub memory_total_bytes: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "15")]
+    pub memory_used_bytes: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "16")]
+    pub memory_reserved_bytes: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "17")]
+    pub memory_free_bytes: ::core::option::Option<u64>,
+    /// Degrees Celsius.
+    #[prost(double, optional, tag = "18")]
+    pub temperature: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "19")]
+    pub memory_temperature: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "20")]
+    pub slowdown_temperature: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "21")]
+    pub shutdown_temperature: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "22")]
+    pub power_watts: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "23")]
+    pub power_limit_watts: ::core::option::Option<f64>,
+    /// Since the driver was loaded.
+    #[prost(double, optional, tag = "24")]
+    pub energy_joules: ::core::option::Option<f64>,
+    /// Megahertz.
+    #[prost(uint32, optional, tag = "25")]
+    pub sm_clock: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "26")]
+    pub memory_clock: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "27")]
+    pub video_clock: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "28")]
+    pub max_sm_clock: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "29")]
+    pub max_memory_clock: ::core::option::Option<u32>,
+    /// Absent where the device does not say; with an empty list where nothing holds it back.
+    #[prost(message, optional, tag = "30")]
+    pub throttle: ::core::option::Option<GpuThrottle>,
+    #[prost(uint64, optional, tag = "31")]
+    pub pcie_tx_bytes_per_second: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "32")]
+    pub pcie_rx_bytes_per_second: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "33")]
+    pub pcie_replays: ::core::option::Option<u64>,
+    #[prost(uint32, optional, tag = "34")]
+    pub pcie_generation: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "35")]
+    pub pcie_width: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "36")]
+    pub pcie_max_generation: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "37")]
+    pub pcie_max_width: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "38")]
+    pub nvlink: ::core::option::Option<GpuNvLink>,
+    #[prost(message, optional, tag = "39")]
+    pub ecc: ::core::option::Option<GpuEcc>,
+    #[prost(message, optional, tag = "40")]
+    pub remapped_rows: ::core::option::Option<GpuRemappedRows>,
+    #[prost(uint32, optional, tag = "41")]
+    pub performance_state: ::core::option::Option<u32>,
+    #[prost(bool, optional, tag = "42")]
+    pub persistence_mode: ::core::option::Option<bool>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuThrottle {
+    #[prost(enumeration = "GpuThrottleReason", repeated, tag = "1")]
+    pub reasons: ::prost::alloc::vec::Vec<i32>,
+    #[prost(message, repeated, tag = "2")]
+    pub lost: ::prost::alloc::vec::Vec<GpuThrottled>,
+    /// It tells the time that it lost, and not what holds it back now.
+    #[prost(bool, tag = "3")]
+    pub reasons_unknown: bool,
+}
+/// Time lost to one reason.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuThrottled {
+    #[prost(enumeration = "GpuThrottleReason", tag = "1")]
+    pub reason: i32,
+    #[prost(message, optional, tag = "2")]
+    pub time: ::core::option::Option<::prost_types::Duration>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuNvLink {
+    #[prost(uint32, tag = "1")]
+    pub links: u32,
+    #[prost(uint32, tag = "2")]
+    pub active: u32,
+    /// Since the driver was loaded.
+    #[prost(uint64, optional, tag = "3")]
+    pub tx_bytes: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    pub rx_bytes: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub tx_bytes_per_second: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    pub rx_bytes_per_second: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "7")]
+    pub crc_errors: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "8")]
+    pub replays: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "9")]
+    pub recoveries: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuEcc {
+    #[prost(bool, tag = "1")]
+    pub enabled: bool,
+    /// Since the driver was loaded.
+    #[prost(uint64, optional, tag = "2")]
+    pub corrected: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "3")]
+    pub uncorrected: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    pub corrected_lifetime: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub uncorrected_lifetime: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuRemappedRows {
+    #[prost(uint64, tag = "1")]
+    pub correctable: u64,
+    #[prost(uint64, tag = "2")]
+    pub uncorrectable: u64,
+    /// One waits for a reset of the device.
+    #[prost(bool, tag = "3")]
+    pub pending: bool,
+    /// No spare was left.
+    #[prost(bool, tag = "4")]
+    pub failed: bool,
+}
+/// What of a device is one owner's.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuShare {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    /// Whose it is; of a pod that has not started a process, without cgroup.
+    #[prost(message, optional, tag = "2")]
+    pub owner: ::core::option::Option<Workload>,
+    /// What it was given: nvidia.com/gpu, nvidia.com/mig-1g.10gb. Empty where it holds nothing.
+    #[prost(string, tag = "3")]
+    pub resource: ::prost::alloc::string::String,
+    /// Others may be given the same device.
+    #[prost(bool, tag = "4")]
+    pub shared: bool,
+    /// The DRA claim, `namespace/name`.
+    #[prost(string, tag = "5")]
+    pub claim: ::prost::alloc::string::String,
+    #[prost(uint64, optional, tag = "6")]
+    pub memory_bytes: ::core::option::Option<u64>,
+    #[prost(enumeration = "GpuBasis", tag = "7")]
+    pub memory_basis: i32,
+    /// Of the whole device's 1.
+    #[prost(double, optional, tag = "8")]
+    pub utilization: ::core::option::Option<f64>,
+    #[prost(enumeration = "GpuBasis", tag = "9")]
+    pub utilization_basis: i32,
+    #[prost(uint32, repeated, tag = "10")]
+    pub pids: ::prost::alloc::vec::Vec<u32>,
+    #[prost(enumeration = "GpuStanding", tag = "11")]
+    pub standing: i32,
+    /// IDLE only: Unix time in nanoseconds of the last use, or when it was first seen to hold the device.
+    #[prost(uint64, tag = "12")]
+    pub idle_since_ns: u64,
+    /// IDLE only: for longer than the agent's --gpu-idle-after.
+    #[prost(bool, tag = "13")]
+    pub idle_long: bool,
+}
+/// What happened to a device since the agent started.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuCounts {
+    #[prost(message, repeated, tag = "1")]
+    pub xids: ::prost::alloc::vec::Vec<GpuXidCount>,
+    /// As found by readings.
+    #[prost(message, repeated, tag = "2")]
+    pub throttled: ::prost::alloc::vec::Vec<GpuThrottled>,
+    #[prost(double, tag = "3")]
+    pub energy_joules: f64,
+    #[prost(uint64, tag = "4")]
+    pub lost: u64,
+    /// Readings without an answer.
+    #[prost(uint64, tag = "5")]
+    pub silent: u64,
+    /// NVIDIA's number of the last XID.
+    #[prost(uint32, optional, tag = "6")]
+    pub last_xid: ::core::option::Option<u32>,
+    /// Unix time in nanoseconds of that; 0 where there was none.
+    #[prost(uint64, tag = "7")]
+    pub last_xid_ns: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuXidCount {
+    #[prost(message, optional, tag = "1")]
+    pub xid: ::core::option::Option<GpuXid>,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuXid {
+    /// NVIDIA's number.
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+    #[prost(enumeration = "GpuXidClass", tag = "2")]
+    pub class: i32,
+    #[prost(enumeration = "GpuXidAction", tag = "3")]
+    pub action: i32,
+    /// GPU has fallen off the bus
+    #[prost(string, tag = "4")]
+    pub meaning: ::prost::alloc::string::String,
+}
+/// A process on a device.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuProcess {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    /// Outside of all containers.
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub owner: ::core::option::Option<Workload>,
+    #[prost(enumeration = "GpuUseKind", tag = "5")]
+    pub kind: i32,
+    #[prost(uint64, optional, tag = "6")]
+    pub memory_bytes: ::core::option::Option<u64>,
+    /// Its part of the device's time; absent where there was no sample.
+    #[prost(double, optional, tag = "7")]
+    pub utilization: ::core::option::Option<f64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuSourceStatus {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub devices: u32,
+    /// Why it tells nothing, and what to do.
+    #[prost(string, tag = "3")]
+    pub problem: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub took: ::core::option::Option<::prost_types::Duration>,
+    #[prost(uint64, tag = "5")]
+    pub failures: u64,
+    /// Values that were left out since they made no sense.
+    #[prost(uint64, tag = "6")]
+    pub invalid: u64,
+}
+/// Whether it is known who holds what.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuHolders {
+    /// kubelet or dcgm-exporter, with its address.
+    #[prost(string, tag = "1")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub problem: ::prost::alloc::string::String,
+    /// Ids that were given out and are not among the devices that are there.
+    #[prost(string, repeated, tag = "3")]
+    pub unmatched: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// How calls to CUDA and NCCL are watched.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuWatching {
+    #[prost(bool, tag = "1")]
+    pub on: bool,
+    #[prost(string, repeated, tag = "2")]
+    pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint32, tag = "3")]
+    pub processes: u32,
+    #[prost(uint32, tag = "4")]
+    pub probes: u32,
+    /// Probes at instructions that the kernel has to step over.
+    #[prost(uint32, tag = "5")]
+    pub expensive: u32,
+    /// Time that watching takes of the busiest thread, 0 to 1.
+    #[prost(double, optional, tag = "6")]
+    pub cost: ::core::option::Option<f64>,
+    #[prost(double, tag = "7")]
+    pub budget: f64,
+    #[prost(uint64, tag = "8")]
+    pub lost: u64,
+}
+/// What one process did with CUDA and NCCL since it is watched.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuActivity {
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub owner: ::core::option::Option<Workload>,
+    #[prost(string, repeated, tag = "4")]
+    pub devices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Unix time in nanoseconds.
+    #[prost(uint64, tag = "5")]
+    pub since_ns: u64,
+    #[prost(uint64, tag = "6")]
+    pub last_ns: u64,
+    #[prost(message, optional, tag = "7")]
+    pub memory: ::core::option::Option<GpuMemoryActivity>,
+    #[prost(message, repeated, tag = "8")]
+    pub copies: ::prost::alloc::vec::Vec<GpuCopies>,
+    #[prost(message, optional, tag = "9")]
+    pub launches: ::core::option::Option<GpuLaunches>,
+    #[prost(message, optional, tag = "10")]
+    pub graph_launches: ::core::option::Option<GpuLaunches>,
+    #[prost(message, repeated, tag = "11")]
+    pub waits: ::prost::alloc::vec::Vec<GpuWaits>,
+    #[prost(message, optional, tag = "12")]
+    pub modules: ::core::option::Option<GpuCalls>,
+    #[prost(message, repeated, tag = "13")]
+    pub communicators: ::prost::alloc::vec::Vec<GpuCommunicator>,
+    #[prost(message, optional, tag = "14")]
+    pub coverage: ::core::option::Option<GpuCoverage>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuMemoryActivity {
+    #[prost(message, repeated, tag = "1")]
+    pub allocated: ::prost::alloc::vec::Vec<GpuAllocated>,
+    /// All kinds but PINNED.
+    #[prost(uint64, tag = "2")]
+    pub outstanding_bytes: u64,
+    #[prost(uint64, tag = "3")]
+    pub outstanding_pinned_bytes: u64,
+    /// Gave back what was not seen taken.
+    #[prost(uint64, tag = "4")]
+    pub unknown_frees: u64,
+    /// Allocations that the driver refused.
+    #[prost(uint64, tag = "5")]
+    pub failed: u64,
+    #[prost(message, repeated, tag = "6")]
+    pub sites: ::prost::alloc::vec::Vec<GpuSite>,
+    #[prost(uint64, tag = "7")]
+    pub other_sites_bytes: u64,
+    #[prost(message, optional, tag = "8")]
+    pub leak: ::core::option::Option<GpuLeak>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuAllocated {
+    #[prost(enumeration = "GpuAllocationKind", tag = "1")]
+    pub kind: i32,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    #[prost(uint64, tag = "4")]
+    pub freed_count: u64,
+    #[prost(uint64, tag = "5")]
+    pub freed_bytes: u64,
+}
+/// A place in a program that asks for memory.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuSite {
+    /// Innermost first.
+    #[prost(string, repeated, tag = "1")]
+    pub frames: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint64, tag = "2")]
+    pub outstanding_bytes: u64,
+    #[prost(uint64, tag = "3")]
+    pub count: u64,
+}
+/// Outstanding memory that grows, window after window.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuLeak {
+    #[prost(double, tag = "1")]
+    pub growth_bytes_per_second: f64,
+    #[prost(uint32, tag = "2")]
+    pub windows: u32,
+    #[prost(message, optional, tag = "3")]
+    pub window: ::core::option::Option<::prost_types::Duration>,
+    /// The place that grew most.
+    #[prost(message, optional, tag = "4")]
+    pub site: ::core::option::Option<GpuSite>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuCopies {
+    #[prost(enumeration = "GpuCopyKind", tag = "1")]
+    pub kind: i32,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// Of calls that wait for the copy.
+    #[prost(message, optional, tag = "4")]
+    pub waited: ::core::option::Option<::prost_types::Duration>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct GpuLaunches {
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    #[prost(double, tag = "2")]
+    pub per_second: f64,
+    /// Some of it is estimated from a part of the time.
+    #[prost(bool, tag = "3")]
+    pub sampled: bool,
+}
+/// For how long threads waited for the device.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuWaits {
+    #[prost(enumeration = "GpuWaitKind", tag = "1")]
+    pub kind: i32,
+    #[prost(message, optional, tag = "2")]
+    pub calls: ::core::option::Option<GpuCalls>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuCalls {
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    #[prost(message, optional, tag = "2")]
+    pub time: ::core::option::Option<::prost_types::Duration>,
+    #[prost(message, optional, tag = "3")]
+    pub longest: ::core::option::Option<::prost_types::Duration>,
+}
+/// One process's part in an NCCL communicator.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuCommunicator {
+    /// The same for all its ranks on all nodes; 0 where its beginning was not seen.
+    #[prost(uint64, tag = "1")]
+    pub hash: u64,
+    #[prost(uint32, optional, tag = "2")]
+    pub rank: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    pub ranks: ::core::option::Option<u32>,
+    #[prost(message, repeated, tag = "4")]
+    pub collectives: ::prost::alloc::vec::Vec<GpuCollectives>,
+    /// Unix time in nanoseconds of the last one.
+    #[prost(uint64, tag = "5")]
+    pub last_ns: u64,
+    /// Collectives by which the last known rank is behind the first.
+    #[prost(uint64, optional, tag = "6")]
+    pub behind: ::core::option::Option<u64>,
+    #[prost(uint32, optional, tag = "7")]
+    pub slowest_rank: ::core::option::Option<u32>,
+    /// By NCCL's own account.
+    #[prost(uint32, repeated, tag = "8")]
+    pub missing_ranks: ::prost::alloc::vec::Vec<u32>,
+    /// The counts are NCCL's own (RAS).
+    #[prost(bool, tag = "9")]
+    pub from_ras: bool,
+    #[prost(enumeration = "GpuCommunicatorState", tag = "10")]
+    pub state: i32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuCollectives {
+    #[prost(enumeration = "GpuCollectiveKind", tag = "1")]
+    pub kind: i32,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    /// That this rank put in; absent where only the calls are known.
+    #[prost(uint64, optional, tag = "3")]
+    pub bytes: ::core::option::Option<u64>,
+}
+/// What of a process's calls is seen.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuCoverage {
+    #[prost(string, repeated, tag = "1")]
+    pub libraries: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "2")]
+    pub sampled: ::prost::alloc::vec::Vec<GpuSampled>,
+    #[prost(string, repeated, tag = "3")]
+    pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Something that is watched only in a part of the time.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GpuSampled {
+    #[prost(string, tag = "1")]
+    pub what: ::prost::alloc::string::String,
+    #[prost(double, tag = "2")]
+    pub part: f64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StreamGpuRequest {
+    /// Matched against the owners of an event, as in QueryGpuRequest; events that nobody owns are sent
+    /// only without `include`.
+    #[prost(message, repeated, tag = "1")]
+    pub include: ::prost::alloc::vec::Vec<FlowFilter>,
+    #[prost(message, repeated, tag = "2")]
+    pub exclude: ::prost::alloc::vec::Vec<FlowFilter>,
+    #[prost(string, repeated, tag = "3")]
+    pub devices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Empty for all.
+    #[prost(enumeration = "GpuEventKind", repeated, tag = "4")]
+    pub kinds: ::prost::alloc::vec::Vec<i32>,
+    /// Of XID: the most harmless class of action that is wanted; unspecified for all.
+    #[prost(enumeration = "GpuXidAction", tag = "5")]
+    pub at_least: i32,
+    /// Send this many of the most recent events first.
+    #[prost(uint32, tag = "6")]
+    pub last: u32,
+    /// End after the last events instead of following.
+    #[prost(bool, tag = "7")]
+    pub no_follow: bool,
+    /// Unix time in nanoseconds: of the last events, send those of this time and later.
+    #[prost(uint64, optional, tag = "8")]
+    pub since_time_ns: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StreamGpuResponse {
+    /// Unix time in nanoseconds.
+    #[prost(uint64, tag = "1")]
+    pub time_ns: u64,
+    #[prost(string, tag = "2")]
+    pub node_name: ::prost::alloc::string::String,
+    #[prost(enumeration = "GpuEventKind", tag = "3")]
+    pub kind: i32,
+    /// Id and index of the device, where it is known.
+    #[prost(string, tag = "4")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(uint32, optional, tag = "5")]
+    pub index: ::core::option::Option<u32>,
+    /// The process that did it.
+    #[prost(message, optional, tag = "6")]
+    pub process: ::core::option::Option<GpuEventProcess>,
+    /// Whose process it is; of what happens to a device, who holds or uses it.
+    #[prost(message, repeated, tag = "7")]
+    pub owners: ::prost::alloc::vec::Vec<Workload>,
+    /// THROTTLE, IDLE, UNALLOCATED, SAMPLING: it began, or else ended.
+    #[prost(bool, tag = "8")]
+    pub began: bool,
+    /// XID.
+    #[prost(message, optional, tag = "9")]
+    pub xid: ::core::option::Option<GpuXid>,
+    /// THROTTLE.
+    #[prost(enumeration = "GpuThrottleReason", repeated, tag = "10")]
+    pub reasons: ::prost::alloc::vec::Vec<i32>,
+    /// ECC: errors; COLLECTIVES: calls; STRAGGLER: collectives that it is behind.
+    #[prost(uint64, tag = "11")]
+    pub count: u64,
+    /// ALLOCATED, ALLOCATION_FAILED, COLLECTIVES, and LEAK: outstanding.
+    #[prost(uint64, tag = "12")]
+    pub bytes: u64,
+    /// IDLE: for how long nothing was done; MODULE, COMMUNICATOR_INIT: for how long the call did not
+    /// return.
+    #[prost(message, optional, tag = "13")]
+    pub duration: ::core::option::Option<::prost_types::Duration>,
+    /// LOST_DEVICE: what its driver said; SAMPLING: what is watched in part.
+    #[prost(string, tag = "14")]
+    pub reason: ::prost::alloc::string::String,
+    /// ALLOCATED.
+    #[prost(enumeration = "GpuAllocationKind", tag = "15")]
+    pub allocation: i32,
+    /// ALLOCATION_FAILED: the driver's error.
+    #[prost(uint32, tag = "16")]
+    pub error: u32,
+    /// LAUNCHES: kernels a second; LEAK: bytes a second; SAMPLING: the part of the time.
+    #[prost(double, tag = "17")]
+    pub rate: f64,
+    /// LAUNCHES: graphs a second.
+    #[prost(double, tag = "18")]
+    pub graph_rate: f64,
+    /// LAUNCHES: from a part of the interval.
+    #[prost(bool, tag = "19")]
+    pub sampled: bool,
+    /// COLLECTIVES, COMMUNICATOR_*, STRAGGLER.
+    #[prost(uint64, tag = "20")]
+    pub communicator: u64,
+    #[prost(uint32, optional, tag = "21")]
+    pub rank: ::core::option::Option<u32>,
+    #[prost(uint32, tag = "22")]
+    pub ranks: u32,
+    /// ROW_REMAP: it waits for a reset. STRAGGLER: it does not answer at all.
+    #[prost(bool, tag = "23")]
+    pub pending: bool,
+    /// ROW_REMAP: no spare was left.
+    #[prost(bool, tag = "24")]
+    pub failed: bool,
+    /// LOST only.
+    #[prost(message, optional, tag = "25")]
+    pub lost: ::core::option::Option<Lost>,
+    /// Of a part of a device: id and index of what it is a part of.
+    #[prost(string, tag = "26")]
+    pub parent: ::prost::alloc::string::String,
+    #[prost(uint32, optional, tag = "27")]
+    pub parent_index: ::core::option::Option<u32>,
+    /// Where the device is plugged in; a part has its parent's.
+    #[prost(string, tag = "28")]
+    pub pci_address: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GpuEventProcess {
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuVendor {
+    Unspecified = 0,
+    Nvidia = 1,
+    Amd = 2,
+    Intel = 3,
+    Google = 4,
+    Aws = 5,
+}
+impl GpuVendor {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_VENDOR_UNSPECIFIED",
+            Self::Nvidia => "GPU_VENDOR_NVIDIA",
+            Self::Amd => "GPU_VENDOR_AMD",
+            Self::Intel => "GPU_VENDOR_INTEL",
+            Self::Google => "GPU_VENDOR_GOOGLE",
+            Self::Aws => "GPU_VENDOR_AWS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_VENDOR_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_VENDOR_NVIDIA" => Some(Self::Nvidia),
+            "GPU_VENDOR_AMD" => Some(Self::Amd),
+            "GPU_VENDOR_INTEL" => Some(Self::Intel),
+            "GPU_VENDOR_GOOGLE" => Some(Self::Google),
+            "GPU_VENDOR_AWS" => Some(Self::Aws),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuState {
+    Unspecified = 0,
+    Ok = 1,
+    /// It fell off the bus, or its driver gave it up.
+    Lost = 2,
+    /// It did not answer the last time.
+    Silent = 3,
+}
+impl GpuState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_STATE_UNSPECIFIED",
+            Self::Ok => "GPU_STATE_OK",
+            Self::Lost => "GPU_STATE_LOST",
+            Self::Silent => "GPU_STATE_SILENT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_STATE_OK" => Some(Self::Ok),
+            "GPU_STATE_LOST" => Some(Self::Lost),
+            "GPU_STATE_SILENT" => Some(Self::Silent),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuThrottleReason {
+    Unspecified = 0,
+    Idle = 1,
+    ApplicationClocks = 2,
+    PowerCap = 3,
+    HardwareSlowdown = 4,
+    SyncBoost = 5,
+    SoftwareThermal = 6,
+    HardwareThermal = 7,
+    PowerBrake = 8,
+    DisplayClocks = 9,
+    BoardLimit = 10,
+    Reliability = 11,
+    Other = 12,
+}
+impl GpuThrottleReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_THROTTLE_REASON_UNSPECIFIED",
+            Self::Idle => "GPU_THROTTLE_REASON_IDLE",
+            Self::ApplicationClocks => "GPU_THROTTLE_REASON_APPLICATION_CLOCKS",
+            Self::PowerCap => "GPU_THROTTLE_REASON_POWER_CAP",
+            Self::HardwareSlowdown => "GPU_THROTTLE_REASON_HARDWARE_SLOWDOWN",
+            Self::SyncBoost => "GPU_THROTTLE_REASON_SYNC_BOOST",
+            Self::SoftwareThermal => "GPU_THROTTLE_REASON_SOFTWARE_THERMAL",
+            Self::HardwareThermal => "GPU_THROTTLE_REASON_HARDWARE_THERMAL",
+            Self::PowerBrake => "GPU_THROTTLE_REASON_POWER_BRAKE",
+            Self::DisplayClocks => "GPU_THROTTLE_REASON_DISPLAY_CLOCKS",
+            Self::BoardLimit => "GPU_THROTTLE_REASON_BOARD_LIMIT",
+            Self::Reliability => "GPU_THROTTLE_REASON_RELIABILITY",
+            Self::Other => "GPU_THROTTLE_REASON_OTHER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_THROTTLE_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_THROTTLE_REASON_IDLE" => Some(Self::Idle),
+            "GPU_THROTTLE_REASON_APPLICATION_CLOCKS" => Some(Self::ApplicationClocks),
+            "GPU_THROTTLE_REASON_POWER_CAP" => Some(Self::PowerCap),
+            "GPU_THROTTLE_REASON_HARDWARE_SLOWDOWN" => Some(Self::HardwareSlowdown),
+            "GPU_THROTTLE_REASON_SYNC_BOOST" => Some(Self::SyncBoost),
+            "GPU_THROTTLE_REASON_SOFTWARE_THERMAL" => Some(Self::SoftwareThermal),
+            "GPU_THROTTLE_REASON_HARDWARE_THERMAL" => Some(Self::HardwareThermal),
+            "GPU_THROTTLE_REASON_POWER_BRAKE" => Some(Self::PowerBrake),
+            "GPU_THROTTLE_REASON_DISPLAY_CLOCKS" => Some(Self::DisplayClocks),
+            "GPU_THROTTLE_REASON_BOARD_LIMIT" => Some(Self::BoardLimit),
+            "GPU_THROTTLE_REASON_RELIABILITY" => Some(Self::Reliability),
+            "GPU_THROTTLE_REASON_OTHER" => Some(Self::Other),
+            _ => None,
+        }
+    }
+}
+/// How a part was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuBasis {
+    Unspecified = 0,
+    /// Measured for this owner alone.
+    Exact = 1,
+    /// Computed from its processes' samples.
+    Estimated = 2,
+    /// Several have the device and nothing tells them apart: an equal part for each.
+    Shared = 3,
+}
+impl GpuBasis {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_BASIS_UNSPECIFIED",
+            Self::Exact => "GPU_BASIS_EXACT",
+            Self::Estimated => "GPU_BASIS_ESTIMATED",
+            Self::Shared => "GPU_BASIS_SHARED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_BASIS_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_BASIS_EXACT" => Some(Self::Exact),
+            "GPU_BASIS_ESTIMATED" => Some(Self::Estimated),
+            "GPU_BASIS_SHARED" => Some(Self::Shared),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuStanding {
+    Unspecified = 0,
+    /// It holds the device and uses it.
+    Active = 1,
+    /// It holds the device and does not use it.
+    Idle = 2,
+    /// It uses the device and was not given it.
+    Unallocated = 3,
+    /// It uses the device; nobody says who holds what here.
+    InUse = 4,
+}
+impl GpuStanding {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_STANDING_UNSPECIFIED",
+            Self::Active => "GPU_STANDING_ACTIVE",
+            Self::Idle => "GPU_STANDING_IDLE",
+            Self::Unallocated => "GPU_STANDING_UNALLOCATED",
+            Self::InUse => "GPU_STANDING_IN_USE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_STANDING_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_STANDING_ACTIVE" => Some(Self::Active),
+            "GPU_STANDING_IDLE" => Some(Self::Idle),
+            "GPU_STANDING_UNALLOCATED" => Some(Self::Unallocated),
+            "GPU_STANDING_IN_USE" => Some(Self::InUse),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuXidClass {
+    Unspecified = 0,
+    Hardware = 1,
+    Application = 2,
+    Driver = 3,
+    Other = 4,
+}
+impl GpuXidClass {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_XID_CLASS_UNSPECIFIED",
+            Self::Hardware => "GPU_XID_CLASS_HARDWARE",
+            Self::Application => "GPU_XID_CLASS_APPLICATION",
+            Self::Driver => "GPU_XID_CLASS_DRIVER",
+            Self::Other => "GPU_XID_CLASS_OTHER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_XID_CLASS_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_XID_CLASS_HARDWARE" => Some(Self::Hardware),
+            "GPU_XID_CLASS_APPLICATION" => Some(Self::Application),
+            "GPU_XID_CLASS_DRIVER" => Some(Self::Driver),
+            "GPU_XID_CLASS_OTHER" => Some(Self::Other),
+            _ => None,
+        }
+    }
+}
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuXidAction {
+    Unspecified = 0,
+    None = 1,
+    RestartPod = 2,
+    ResetDevice = 3,
+    Reboot = 4,
+    Drain = 5,
+}
+impl GpuXidAction {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_XID_ACTION_UNSPECIFIED",
+            Self::None => "GPU_XID_ACTION_NONE",
+            Self::RestartPod => "GPU_XID_ACTION_RESTART_POD",
+            Self::ResetDevice => "GPU_XID_ACTION_RESET_DEVICE",
+            Self::Reboot => "GPU_XID_ACTION_REBOOT",
+            Self::Drain => "GPU_XID_ACTION_DRAIN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_XID_ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_XID_ACTION_NONE" => Some(Self::None),
+            "GPU_XID_ACTION_RESTART_POD" => Some(Self::RestartPod),
+            "GPU_XID_ACTION_RESET_DEVICE" => Some(Self::ResetDevice),
+            "GPU_XID_ACTION_REBOOT" => Some(Self::Reboot),
+            "GPU_XID_ACTION_DRAIN" => Some(Self::Drain),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuUseKind {
+    Unspecified = 0,
+    Compute = 1,
+    Graphics = 2,
+    Mps = 3,
+}
+impl GpuUseKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_USE_KIND_UNSPECIFIED",
+            Self::Compute => "GPU_USE_KIND_COMPUTE",
+            Self::Graphics => "GPU_USE_KIND_GRAPHICS",
+            Self::Mps => "GPU_USE_KIND_MPS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_USE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_USE_KIND_COMPUTE" => Some(Self::Compute),
+            "GPU_USE_KIND_GRAPHICS" => Some(Self::Graphics),
+            "GPU_USE_KIND_MPS" => Some(Self::Mps),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuAllocationKind {
+    Unspecified = 0,
+    Device = 1,
+    Pool = 2,
+    Physical = 3,
+    Managed = 4,
+    /// Of the machine's memory.
+    Pinned = 5,
+}
+impl GpuAllocationKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_ALLOCATION_KIND_UNSPECIFIED",
+            Self::Device => "GPU_ALLOCATION_KIND_DEVICE",
+            Self::Pool => "GPU_ALLOCATION_KIND_POOL",
+            Self::Physical => "GPU_ALLOCATION_KIND_PHYSICAL",
+            Self::Managed => "GPU_ALLOCATION_KIND_MANAGED",
+            Self::Pinned => "GPU_ALLOCATION_KIND_PINNED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_ALLOCATION_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_ALLOCATION_KIND_DEVICE" => Some(Self::Device),
+            "GPU_ALLOCATION_KIND_POOL" => Some(Self::Pool),
+            "GPU_ALLOCATION_KIND_PHYSICAL" => Some(Self::Physical),
+            "GPU_ALLOCATION_KIND_MANAGED" => Some(Self::Managed),
+            "GPU_ALLOCATION_KIND_PINNED" => Some(Self::Pinned),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuCopyKind {
+    Unspecified = 0,
+    HostToDevice = 1,
+    DeviceToHost = 2,
+    DeviceToDevice = 3,
+    Peer = 4,
+    /// The call does not say.
+    Unified = 5,
+}
+impl GpuCopyKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_COPY_KIND_UNSPECIFIED",
+            Self::HostToDevice => "GPU_COPY_KIND_HOST_TO_DEVICE",
+            Self::DeviceToHost => "GPU_COPY_KIND_DEVICE_TO_HOST",
+            Self::DeviceToDevice => "GPU_COPY_KIND_DEVICE_TO_DEVICE",
+            Self::Peer => "GPU_COPY_KIND_PEER",
+            Self::Unified => "GPU_COPY_KIND_UNIFIED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_COPY_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_COPY_KIND_HOST_TO_DEVICE" => Some(Self::HostToDevice),
+            "GPU_COPY_KIND_DEVICE_TO_HOST" => Some(Self::DeviceToHost),
+            "GPU_COPY_KIND_DEVICE_TO_DEVICE" => Some(Self::DeviceToDevice),
+            "GPU_COPY_KIND_PEER" => Some(Self::Peer),
+            "GPU_COPY_KIND_UNIFIED" => Some(Self::Unified),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuWaitKind {
+    Unspecified = 0,
+    Stream = 1,
+    Event = 2,
+    Context = 3,
+}
+impl GpuWaitKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_WAIT_KIND_UNSPECIFIED",
+            Self::Stream => "GPU_WAIT_KIND_STREAM",
+            Self::Event => "GPU_WAIT_KIND_EVENT",
+            Self::Context => "GPU_WAIT_KIND_CONTEXT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_WAIT_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_WAIT_KIND_STREAM" => Some(Self::Stream),
+            "GPU_WAIT_KIND_EVENT" => Some(Self::Event),
+            "GPU_WAIT_KIND_CONTEXT" => Some(Self::Context),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuCommunicatorState {
+    Unspecified = 0,
+    Initializing = 1,
+    Ready = 2,
+    Aborted = 3,
+    Destroyed = 4,
+}
+impl GpuCommunicatorState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_COMMUNICATOR_STATE_UNSPECIFIED",
+            Self::Initializing => "GPU_COMMUNICATOR_STATE_INITIALIZING",
+            Self::Ready => "GPU_COMMUNICATOR_STATE_READY",
+            Self::Aborted => "GPU_COMMUNICATOR_STATE_ABORTED",
+            Self::Destroyed => "GPU_COMMUNICATOR_STATE_DESTROYED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_COMMUNICATOR_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_COMMUNICATOR_STATE_INITIALIZING" => Some(Self::Initializing),
+            "GPU_COMMUNICATOR_STATE_READY" => Some(Self::Ready),
+            "GPU_COMMUNICATOR_STATE_ABORTED" => Some(Self::Aborted),
+            "GPU_COMMUNICATOR_STATE_DESTROYED" => Some(Self::Destroyed),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuCollectiveKind {
+    Unspecified = 0,
+    AllReduce = 1,
+    ReduceScatter = 2,
+    AllGather = 3,
+    AllToAll = 4,
+    Broadcast = 5,
+    Reduce = 6,
+    Send = 7,
+    Recv = 8,
+}
+impl GpuCollectiveKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_COLLECTIVE_KIND_UNSPECIFIED",
+            Self::AllReduce => "GPU_COLLECTIVE_KIND_ALL_REDUCE",
+            Self::ReduceScatter => "GPU_COLLECTIVE_KIND_REDUCE_SCATTER",
+            Self::AllGather => "GPU_COLLECTIVE_KIND_ALL_GATHER",
+            Self::AllToAll => "GPU_COLLECTIVE_KIND_ALL_TO_ALL",
+            Self::Broadcast => "GPU_COLLECTIVE_KIND_BROADCAST",
+            Self::Reduce => "GPU_COLLECTIVE_KIND_REDUCE",
+            Self::Send => "GPU_COLLECTIVE_KIND_SEND",
+            Self::Recv => "GPU_COLLECTIVE_KIND_RECV",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_COLLECTIVE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_COLLECTIVE_KIND_ALL_REDUCE" => Some(Self::AllReduce),
+            "GPU_COLLECTIVE_KIND_REDUCE_SCATTER" => Some(Self::ReduceScatter),
+            "GPU_COLLECTIVE_KIND_ALL_GATHER" => Some(Self::AllGather),
+            "GPU_COLLECTIVE_KIND_ALL_TO_ALL" => Some(Self::AllToAll),
+            "GPU_COLLECTIVE_KIND_BROADCAST" => Some(Self::Broadcast),
+            "GPU_COLLECTIVE_KIND_REDUCE" => Some(Self::Reduce),
+            "GPU_COLLECTIVE_KIND_SEND" => Some(Self::Send),
+            "GPU_COLLECTIVE_KIND_RECV" => Some(Self::Recv),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GpuEventKind {
+    Unspecified = 0,
+    Xid = 1,
+    Throttle = 2,
+    Ecc = 3,
+    RowRemap = 4,
+    LostDevice = 5,
+    Appeared = 6,
+    Removed = 7,
+    Idle = 8,
+    Unallocated = 9,
+    Allocated = 10,
+    AllocationFailed = 11,
+    Launches = 12,
+    Module = 13,
+    Leak = 14,
+    Collectives = 15,
+    CommunicatorInit = 16,
+    CommunicatorAbort = 17,
+    Straggler = 18,
+    Sampling = 19,
+    /// Something was not delivered or not seen: see `lost`.
+    Lost = 20,
+}
+impl GpuEventKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GPU_EVENT_KIND_UNSPECIFIED",
+            Self::Xid => "GPU_EVENT_KIND_XID",
+            Self::Throttle => "GPU_EVENT_KIND_THROTTLE",
+            Self::Ecc => "GPU_EVENT_KIND_ECC",
+            Self::RowRemap => "GPU_EVENT_KIND_ROW_REMAP",
+            Self::LostDevice => "GPU_EVENT_KIND_LOST_DEVICE",
+            Self::Appeared => "GPU_EVENT_KIND_APPEARED",
+            Self::Removed => "GPU_EVENT_KIND_REMOVED",
+            Self::Idle => "GPU_EVENT_KIND_IDLE",
+            Self::Unallocated => "GPU_EVENT_KIND_UNALLOCATED",
+            Self::Allocated => "GPU_EVENT_KIND_ALLOCATED",
+            Self::AllocationFailed => "GPU_EVENT_KIND_ALLOCATION_FAILED",
+            Self::Launches => "GPU_EVENT_KIND_LAUNCHES",
+            Self::Module => "GPU_EVENT_KIND_MODULE",
+            Self::Leak => "GPU_EVENT_KIND_LEAK",
+            Self::Collectives => "GPU_EVENT_KIND_COLLECTIVES",
+            Self::CommunicatorInit => "GPU_EVENT_KIND_COMMUNICATOR_INIT",
+            Self::CommunicatorAbort => "GPU_EVENT_KIND_COMMUNICATOR_ABORT",
+            Self::Straggler => "GPU_EVENT_KIND_STRAGGLER",
+            Self::Sampling => "GPU_EVENT_KIND_SAMPLING",
+            Self::Lost => "GPU_EVENT_KIND_LOST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GPU_EVENT_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "GPU_EVENT_KIND_XID" => Some(Self::Xid),
+            "GPU_EVENT_KIND_THROTTLE" => Some(Self::Throttle),
+            "GPU_EVENT_KIND_ECC" => Some(Self::Ecc),
+            "GPU_EVENT_KIND_ROW_REMAP" => Some(Self::RowRemap),
+            "GPU_EVENT_KIND_LOST_DEVICE" => Some(Self::LostDevice),
+            "GPU_EVENT_KIND_APPEARED" => Some(Self::Appeared),
+            "GPU_EVENT_KIND_REMOVED" => Some(Self::Removed),
+            "GPU_EVENT_KIND_IDLE" => Some(Self::Idle),
+            "GPU_EVENT_KIND_UNALLOCATED" => Some(Self::Unallocated),
+            "GPU_EVENT_KIND_ALLOCATED" => Some(Self::Allocated),
+            "GPU_EVENT_KIND_ALLOCATION_FAILED" => Some(Self::AllocationFailed),
+            "GPU_EVENT_KIND_LAUNCHES" => Some(Self::Launches),
+            "GPU_EVENT_KIND_MODULE" => Some(Self::Module),
+            "GPU_EVENT_KIND_LEAK" => Some(Self::Leak),
+            "GPU_EVENT_KIND_COLLECTIVES" => Some(Self::Collectives),
+            "GPU_EVENT_KIND_COMMUNICATOR_INIT" => Some(Self::CommunicatorInit),
+            "GPU_EVENT_KIND_COMMUNICATOR_ABORT" => Some(Self::CommunicatorAbort),
+            "GPU_EVENT_KIND_STRAGGLER" => Some(Self::Straggler),
+            "GPU_EVENT_KIND_SAMPLING" => Some(Self::Sampling),
+            "GPU_EVENT_KIND_LOST" => Some(Self::Lost),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueryPodsRequest {
     /// Owners only: a pod has no ports or protocol here, and a filter by one is refused. Of `ip`, its
     /// addresses.
@@ -2356,6 +3663,8 @@ pub enum SourceState {
     Unspecified = 0,
     Running = 1,
     Skipped = 2,
+    /// What it watches is not on this machine: no fault, and it looks again.
+    Absent = 3,
 }
 impl SourceState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2367,6 +3676,7 @@ impl SourceState {
             Self::Unspecified => "SOURCE_STATE_UNSPECIFIED",
             Self::Running => "SOURCE_STATE_RUNNING",
             Self::Skipped => "SOURCE_STATE_SKIPPED",
+            Self::Absent => "SOURCE_STATE_ABSENT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2375,6 +3685,7 @@ impl SourceState {
             "SOURCE_STATE_UNSPECIFIED" => Some(Self::Unspecified),
             "SOURCE_STATE_RUNNING" => Some(Self::Running),
             "SOURCE_STATE_SKIPPED" => Some(Self::Skipped),
+            "SOURCE_STATE_ABSENT" => Some(Self::Absent),
             _ => None,
         }
     }
@@ -2703,6 +4014,56 @@ pub mod orbit_agent_service_client {
                 .insert(GrpcMethod::new("orb8.v1.OrbitAgentService", "QueryWorkloads"));
             self.inner.unary(req, path, codec).await
         }
+        /// The accelerators of this node, who holds and who uses them, and what those do with them.
+        pub async fn query_gpu(
+            &mut self,
+            request: impl tonic::IntoRequest<super::QueryGpuRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::QueryGpuResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/orb8.v1.OrbitAgentService/QueryGpu",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("orb8.v1.OrbitAgentService", "QueryGpu"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What happens to accelerators from now on, after the last events where asked for.
+        pub async fn stream_gpu(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StreamGpuRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::StreamGpuResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/orb8.v1.OrbitAgentService/StreamGpu",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("orb8.v1.OrbitAgentService", "StreamGpu"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// What runs, what does not and why, and what it costs.
         pub async fn get_status(
             &mut self,
@@ -2819,6 +4180,25 @@ pub mod orbit_agent_service_server {
             tonic::Response<super::QueryWorkloadsResponse>,
             tonic::Status,
         >;
+        /// The accelerators of this node, who holds and who uses them, and what those do with them.
+        async fn query_gpu(
+            &self,
+            request: tonic::Request<super::QueryGpuRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::QueryGpuResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the StreamGpu method.
+        type StreamGpuStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::StreamGpuResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What happens to accelerators from now on, after the last events where asked for.
+        async fn stream_gpu(
+            &self,
+            request: tonic::Request<super::StreamGpuRequest>,
+        ) -> std::result::Result<tonic::Response<Self::StreamGpuStream>, tonic::Status>;
         /// What runs, what does not and why, and what it costs.
         async fn get_status(
             &self,
@@ -3266,6 +4646,97 @@ pub mod orbit_agent_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/orb8.v1.OrbitAgentService/QueryGpu" => {
+                    #[allow(non_camel_case_types)]
+                    struct QueryGpuSvc<T: OrbitAgentService>(pub Arc<T>);
+                    impl<
+                        T: OrbitAgentService,
+                    > tonic::server::UnaryService<super::QueryGpuRequest>
+                    for QueryGpuSvc<T> {
+                        type Response = super::QueryGpuResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::QueryGpuRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OrbitAgentService>::query_gpu(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = QueryGpuSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/orb8.v1.OrbitAgentService/StreamGpu" => {
+                    #[allow(non_camel_case_types)]
+                    struct StreamGpuSvc<T: OrbitAgentService>(pub Arc<T>);
+                    impl<
+                        T: OrbitAgentService,
+                    > tonic::server::ServerStreamingService<super::StreamGpuRequest>
+                    for StreamGpuSvc<T> {
+                        type Response = super::StreamGpuResponse;
+                        type ResponseStream = T::StreamGpuStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StreamGpuRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OrbitAgentService>::stream_gpu(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StreamGpuSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

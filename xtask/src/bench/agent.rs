@@ -33,12 +33,15 @@ const ADMIN: &str = "127.0.0.1:9091";
 /// How long starting and stopping may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The signals that every machine has.
+const NETWORK: [Observed; 3] = [Observed::Flow, Observed::Dns, Observed::Tcp];
+
 /// What an agent observes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signals {
     /// One signal, and nothing of the others.
     Only(Observed),
-    /// All of them, which is what an agent does by itself.
+    /// All that every machine has, which is what an agent observes by itself where there is no GPU.
     All,
 }
 
@@ -49,7 +52,7 @@ impl Signals {
     const fn count(self) -> usize {
         match self {
             Self::Only(_) => 1,
-            Self::All => Observed::ALL.len(),
+            Self::All => NETWORK.len(),
         }
     }
 
@@ -65,7 +68,7 @@ impl Signals {
     fn setting(self) -> String {
         match self {
             Self::Only(signal) => signal.name().to_owned(),
-            Self::All => Observed::ALL.map(Observed::name).join(","),
+            Self::All => NETWORK.map(Observed::name).join(","),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     lab::Lab,
     latency, metrics, rate,
     report::{self, Table},
-    signals,
+    signals, standins,
 };
 use crate::workspace;
 
@@ -107,6 +107,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     if wanted(Part::Metrics) {
         publish(args, Part::Metrics, &metrics::measure(&plan)?)?;
+    }
+    if wanted(Part::Standins) {
+        publish(args, Part::Standins, &standins::measure(&lab, &plan)?)?;
     }
     Ok(())
 }

@@ -65,7 +65,11 @@ pub(crate) fn render(tables: &[Table]) -> String {
 
 /// `page` with what was rendered in the place of what the part had before.
 pub(crate) fn put_into(page: &str, part: Part, rendered: &str) -> Result<String> {
-    let name = format!("{part:?}").to_lowercase();
+    put_between(page, &format!("{part:?}").to_lowercase(), rendered)
+}
+
+/// The same between the markers of a name.
+pub(crate) fn put_between(page: &str, name: &str, rendered: &str) -> Result<String> {
     let (begin, end) = (format!("<!-- begin {name} "), format!("<!-- end {name} -->"));
     let lost = || format!("the page has no `{begin}…` or no `{end}`");
     let (before, rest) = page.split_once(&begin).with_context(lost)?;

@@ -55,6 +55,11 @@ pub(crate) const RATE_ONE: Target = Target::AtLeast(0.93, "");
 pub(crate) const RATE_MANY: Target = Target::AtLeast(0.91, "");
 pub(crate) const RATE_SHORT: Target = Target::AtLeast(0.91, "");
 
+/// Reading eight devices each second.
+pub(crate) const GPU_POLLING: Target = Target::AtMost(0.5, " %");
+/// What a loop that does nothing but call the driver loses by being watched.
+pub(crate) const GPU_WATCHED: Target = Target::AtMost(2.0, " %");
+
 /// The agent's processor time, per cent of a core, programs left out.
 pub(crate) const CPU_IDLE: Target = Target::AtMost(0.12, " %");
 pub(crate) const CPU_100K: Target = Target::AtMost(0.2, " %");

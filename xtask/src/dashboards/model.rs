@@ -62,7 +62,9 @@ pub(super) enum Shape {
 pub(super) enum Unit {
     Bytes,
     BytesPerSecond,
+    Celsius,
     Count,
+    Hertz,
     /// Nanoseconds.
     Nanos,
     PacketsPerSecond,
@@ -70,6 +72,7 @@ pub(super) enum Unit {
     /// 0 to 1, shown in per cent.
     Ratio,
     Seconds,
+    Watts,
 }
 
 impl Unit {
@@ -78,12 +81,15 @@ impl Unit {
         match self {
             Self::Bytes => "bytes",
             Self::BytesPerSecond => "Bps",
+            Self::Celsius => "celsius",
             Self::Count => "short",
+            Self::Hertz => "hertz",
             Self::Nanos => "ns",
             Self::PacketsPerSecond => "pps",
             Self::PerSecond => "cps",
             Self::Ratio => "percentunit",
             Self::Seconds => "s",
+            Self::Watts => "watt",
         }
     }
 }

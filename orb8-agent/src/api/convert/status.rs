@@ -35,6 +35,7 @@ pub(in crate::api) fn source(status: &SourceStatus) -> v1::SourceStatus {
     let (state, reason) = match &status.state {
         SourceState::Running => (v1::SourceState::Running, status.missing.join("; ")),
         SourceState::Skipped { reason } => (v1::SourceState::Skipped, reason.clone()),
+        SourceState::Absent { reason } => (v1::SourceState::Absent, reason.clone()),
     };
     v1::SourceStatus { name: status.name.to_owned(), state: state.into(), reason }
 }

@@ -145,6 +145,13 @@ impl Cgroups {
         self.expire(now);
     }
 
+    /// Walks where nothing else tells of cgroups, and the last walk was a while ago.
+    pub(super) fn look_around(&mut self, now: Instant) {
+        if self.changes.is_none() && self.may_walk(now) {
+            self.walk(now);
+        }
+    }
+
     fn made(&mut self, id: u64, path: Option<&str>) {
         self.missing.remove(&id);
         let Some(path) = path.filter(|path| self.find_prefix(id, path)) else {

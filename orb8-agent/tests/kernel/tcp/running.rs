@@ -23,8 +23,10 @@ use crate::kernel::support::{
     traffic::tcp_transfer,
 };
 
+/// The states of the network's signals: whether there are accelerators is the machine's own affair.
 fn states(status: &GetStatusResponse) -> Vec<(&str, SourceState)> {
-    status.sources.iter().map(|source| (source.name.as_str(), source.state())).collect()
+    let network = status.sources.iter().filter(|source| source.name != Signal::Gpu.name());
+    network.map(|source| (source.name.as_str(), source.state())).collect()
 }
 
 #[test]
@@ -48,7 +50,9 @@ fn every_signal_runs() {
 fn only_what_was_asked_for() {
     let lab = Lab::new();
     let server = NameServer::start(&lab.pair.server, (SERVER4, 53).into());
-    for signal in Signal::ALL {
+    // Accelerators have no traffic.
+    let network = [Signal::Flow, Signal::Dns, Signal::Tcp];
+    for signal in network {
         let signals = SignalSelection::Only(vec![signal]);
         let config = Config { signals, ..config(&lab.cgroup) };
         in_runtime(&lab.pair.client, async || {
@@ -63,7 +67,7 @@ fn only_what_was_asked_for() {
             let connects = agent.connections().await.totals.expect("totals").connects;
             assert_eq!(
                 [flows > 0, dns > 0, connects > 0],
-                Signal::ALL.map(|other| other == signal),
+                network.map(|other| other == signal),
                 "{}: {flows} flows, {dns} queries, {connects} connects",
                 signal.name()
             );
@@ -82,7 +86,7 @@ fn without_the_socket_hook() {
         let tcp = status.sources.iter().find(|source| source.name == "tcp").expect("a row");
         assert_eq!(tcp.state(), SourceState::Running, "{tcp:?}");
         assert!(tcp.reason.contains("round-trip times"), "{tcp:?}");
-        assert!(status.sources.iter().all(|source| source.state() == SourceState::Running));
+        assert!(states(&status).iter().all(|(_, state)| *state == SourceState::Running));
         let mut watch = agent.watch_tcp(&[]).await;
         for (_, server) in VERSIONS {
             let mut connection = Connection::open(&lab.pair, server);

@@ -70,6 +70,7 @@ impl Selection {
         self.reduced(who)
     }
 
+    /// Accelerators too have owners only.
     pub(super) fn workloads(&self) -> (Vec<FlowFilter>, Vec<FlowFilter>) {
         self.reduced(|filter| FlowFilter { unit: filter.unit.clone(), ..who(filter) })
     }
@@ -122,7 +123,8 @@ fn owners(filter: &FlowFilter) -> FlowFilter {
 
 #[cfg(test)]
 mod tests {
-    use orb8_proto::filter::{DnsMatcher, Matcher, OwnerMatcher, PodMatcher, TcpMatcher};
+    use orb8_proto::filter::{DnsMatcher, GpuQuery, Matcher, OwnerMatcher, PodMatcher, TcpMatcher};
+    use orb8_proto::v1::QueryGpuRequest;
 
     use super::*;
 
@@ -188,5 +190,6 @@ mod tests {
         PodMatcher::new(&include, &exclude).unwrap();
         let (include, exclude) = selection.workloads();
         OwnerMatcher::new(&include, &exclude).unwrap();
+        GpuQuery::new(&QueryGpuRequest { include, exclude, ..QueryGpuRequest::default() }).unwrap();
     }
 }

@@ -4,8 +4,9 @@ use std::future::Future;
 
 use orb8_proto::v1::{
     GetStatusRequest, GetStatusResponse, QueryDnsRequest, QueryDnsResponse, QueryFlowsRequest,
-    QueryFlowsResponse, QueryPodsRequest, QueryPodsResponse, QueryTcpRequest, QueryTcpResponse,
-    QueryWorkloadsRequest, QueryWorkloadsResponse, RecordingGap, RecordingSnapshot, WorkloadGroup,
+    QueryFlowsResponse, QueryGpuRequest, QueryGpuResponse, QueryPodsRequest, QueryPodsResponse,
+    QueryTcpRequest, QueryTcpResponse, QueryWorkloadsRequest, QueryWorkloadsResponse, RecordingGap,
+    RecordingSnapshot, WorkloadGroup,
 };
 use prost::Message;
 use tonic::{Code, Response, Status};
@@ -42,6 +43,7 @@ pub(super) struct Snapshot {
     flows: Option<QueryFlowsResponse>,
     dns: Option<QueryDnsResponse>,
     tcp: Option<QueryTcpResponse>,
+    gpu: Option<QueryGpuResponse>,
     pods: Option<QueryPodsResponse>,
     workloads: Vec<(Kind, QueryWorkloadsResponse)>,
     gaps: Vec<RecordingGap>,
@@ -92,6 +94,11 @@ pub(super) fn take(
             };
             snapshot.tcp = ask!("tcp", query_tcp, request);
         }
+        if selection.has(RecordSignal::Gpu) {
+            let (include, exclude) = selection.workloads();
+            let request = QueryGpuRequest { include, exclude, ..QueryGpuRequest::default() };
+            snapshot.gpu = ask!("gpu", query_gpu, request);
+        }
         let (include, exclude) = selection.pods();
         let request = QueryPodsRequest { include, exclude, limit: LIMIT, local: false };
         snapshot.pods = ask!("pods", query_pods, request);
@@ -130,7 +137,7 @@ impl Snapshot {
 
     /// Writes it into blocks of its own, the end last.
     pub(super) fn write(self, to: &mut Destination) -> Result<(), CliError> {
-        let Self { time_ns, status, flows, dns, tcp, pods, workloads, gaps } = self;
+        let Self { time_ns, status, flows, dns, tcp, gpu, pods, workloads, gaps } = self;
         to.flush()?;
         let mut parts = Parts { to, time_ns, messages: 0 };
         if let Some(mut answer) = flows {
@@ -144,6 +151,9 @@ impl Snapshot {
         if let Some(mut answer) = tcp {
             let rows = std::mem::take(&mut answer.connections);
             parts.rows(Kind::Tcp, rows, answer, |answer, rows| answer.connections = rows)?;
+        }
+        if let Some(answer) = gpu {
+            parts.gpu(answer)?;
         }
         if let Some(mut answer) = pods {
             let rows = std::mem::take(&mut answer.pods);
@@ -199,6 +209,18 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
+    /// Writes each of an answer's lists in parts, what is no list with the first one.
+    fn gpu(&mut self, answer: QueryGpuResponse) -> Result<(), CliError> {
+        let mut answer = answer;
+        let devices = std::mem::take(&mut answer.devices);
+        let processes = std::mem::take(&mut answer.processes);
+        let activity = std::mem::take(&mut answer.activity);
+        let rest = QueryGpuResponse::default;
+        self.rows(Kind::Gpu, devices, answer, |answer, rows| answer.devices = rows)?;
+        self.rows(Kind::Gpu, processes, rest(), |answer, rows| answer.processes = rows)?;
+        self.rows(Kind::Gpu, activity, rest(), |answer, rows| answer.activity = rows)
+    }
+
     fn add(&mut self, kind: Kind, message: &impl Message) -> Result<(), CliError> {
         self.messages += 1;
         self.to.add(kind, self.time_ns, &message.encode_to_vec())

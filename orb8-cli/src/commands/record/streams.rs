@@ -1,8 +1,8 @@
-//! The three streams as one.
+//! The streams of all signals as one.
 
 use std::pin::Pin;
 
-use orb8_proto::v1::{StreamDnsRequest, StreamEventsRequest, StreamTcpRequest};
+use orb8_proto::v1::{StreamDnsRequest, StreamEventsRequest, StreamGpuRequest, StreamTcpRequest};
 use prost::Message;
 use tokio_stream::{Stream, StreamExt, StreamMap};
 use tonic::{Response, Status, Streaming};
@@ -84,6 +84,11 @@ async fn open(
                 ..StreamTcpRequest::default()
             };
             client.stream_tcp(request).await.map(|it| events(it, signal, Kind::TcpEvent))
+        }
+        RecordSignal::Gpu => {
+            let (include, exclude) = selection.workloads();
+            let request = StreamGpuRequest { include, exclude, ..StreamGpuRequest::default() };
+            client.stream_gpu(request).await.map(|it| events(it, signal, Kind::GpuEvent))
         }
     }
 }

@@ -34,7 +34,7 @@ fn every_view_has_something_to_export() {
         ("3", "workload"),
         ("4", "dns_summary"),
         ("5", "tcp_connection"),
-        ("6", "status"),
+        ("7", "status"),
         ("3\n", "workload"),
     ] {
         let (_, json) = exported(keys, FileFormat::Json);
@@ -49,6 +49,29 @@ fn every_view_has_something_to_export() {
             assert_eq!(&record.unwrap()[column], kind, "{keys:?}");
         }
     }
+}
+
+#[test]
+fn shares_and_devices_are_exported() {
+    let mut bench = Bench::new((80, 24));
+    bench.accelerators = Some(crate::tests::samples::gpu::answer());
+    bench.press(KeyCode::Char('6'));
+    bench.answer();
+    let folder = tempfile::tempdir().unwrap();
+    let written = |format| {
+        let path = write(&bench.model, format, folder.path()).unwrap();
+        std::fs::read_to_string(path).unwrap()
+    };
+    let json = written(FileFormat::Json);
+    let of = |kind: &str| {
+        let objects = json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        objects.filter(|object| object["type"] == kind).count()
+    };
+    assert_eq!((of("gpu_share"), of("gpu_device"), of("gpu_status")), (7, 6, 1), "{json}");
+    let csv = written(FileFormat::Csv);
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    assert!(reader.headers().unwrap().iter().any(|name| name == "workload.pod"), "{csv}");
+    assert_eq!(reader.records().count(), 7, "a table is of shares alone");
 }
 
 #[test]

@@ -40,6 +40,10 @@ macro_rules! on_list {
                 let $list = &mut $model.tcp;
                 Some($body)
             }
+            Tab::Gpu => {
+                let $list = &mut $model.gpu;
+                Some($body)
+            }
             Tab::Agent => None,
         }
     };
@@ -144,7 +148,11 @@ impl Model {
                 }
             };
         }
-        let page = if self.tab == Tab::Overview { areas::overview_rows(size).into() } else { page };
+        let page = match self.tab {
+            Tab::Overview => areas::overview_rows(size).into(),
+            Tab::Gpu => self.gpu_page(),
+            Tab::Flows | Tab::Workloads | Tab::Dns | Tab::Tcp | Tab::Agent => page,
+        };
         let moved = on_list!(self, |list| list.cursor.step(step, list.shown.len(), page));
         if moved.is_none() {
             self.report_cursor.scroll(step, self.report.len(), areas::body(size).into());
@@ -173,7 +181,7 @@ impl Model {
         let workload = match self.tab {
             Tab::Overview => self.overview.selected(),
             Tab::Workloads => self.workloads.selected(),
-            Tab::Flows | Tab::Dns | Tab::Tcp | Tab::Agent => None,
+            Tab::Flows | Tab::Dns | Tab::Tcp | Tab::Gpu | Tab::Agent => None,
         };
         if let Some(summary) = workload {
             self.focus = Some(Focus::new(summary, self.group.into()));
@@ -183,6 +191,7 @@ impl Model {
             Tab::Flows => ("flow", self.flows.details(&format)),
             Tab::Dns => ("DNS name", self.dns.details(&format)),
             Tab::Tcp => ("TCP connection", self.tcp.details(&format)),
+            Tab::Gpu => ("part of a device", self.gpu_details(&format)),
             Tab::Overview | Tab::Workloads | Tab::Agent => ("", None),
         };
         if let Some(rows) = rows {
@@ -233,6 +242,9 @@ impl Model {
             Some(focus) => change(&mut focus.flows),
             None => drop(on_list!(self, |list| change(list))),
         }
+        if self.tab == Tab::Gpu {
+            self.sort_gpu();
+        }
     }
 
     fn regroup(&mut self) {
@@ -273,8 +285,12 @@ impl Model {
         if self.overlay.is_some() || self.focus.is_some() || !is_list {
             return;
         }
-        let page = self.page();
-        let Some(line) = areas::row_at(self.size, row) else { return };
+        let is_gpu = self.tab == Tab::Gpu;
+        let (page, line) = match is_gpu {
+            true => (self.gpu_page(), self.gpu_areas(self.size).row_at(row)),
+            false => (self.page(), areas::row_at(self.size, row)),
+        };
+        let Some(line) = line else { return };
         let _ = on_list!(self, |list| {
             let at = list.cursor.offset + usize::from(line);
             if at < list.shown.len() {

@@ -1,11 +1,11 @@
 //! What answers make of the model.
 
-use orb8_proto::v1::{QueryDnsResponse, QueryTcpResponse, QueryWorkloadsResponse, WorkloadSummary};
+use orb8_proto::v1::WorkloadSummary;
 
 use super::{History, Model};
 use crate::output::report::Report;
 use crate::top::Tab;
-use crate::top::poll::{Answer, Heard, Part};
+use crate::top::poll::{Answer, Heard};
 use crate::top::problems::{self, Known};
 use crate::top::view::areas;
 
@@ -20,7 +20,7 @@ impl Model {
     }
 
     fn take(&mut self, answer: Answer) {
-        let Answer { plan: _, status, totals, workloads, flows, dns, tcp } = answer;
+        let Answer { plan: _, status, totals, workloads, flows, dns, tcp, gpu } = answer;
         self.link.silence = None;
         self.link.heard_ns = self.now_ns;
         self.status = Some(status);
@@ -44,7 +44,9 @@ impl Model {
             return;
         }
         match self.tab {
-            Tab::Overview => self.take_overview(workloads, dns, tcp),
+            Tab::Overview => {
+                self.take_overview(Answer { workloads, dns, tcp, gpu, ..Answer::default() });
+            }
             Tab::Flows => {
                 flows.into_iter().for_each(|part| self.flows.take(part, &format, page));
             }
@@ -53,16 +55,19 @@ impl Model {
             }
             Tab::Dns => dns.into_iter().for_each(|part| self.dns.take(part, &format, page)),
             Tab::Tcp => tcp.into_iter().for_each(|part| self.tcp.take(part, &format, page)),
+            Tab::Gpu => gpu.into_iter().for_each(|part| self.take_gpu(part, &format)),
             Tab::Agent => {}
         }
     }
 
-    fn take_overview(
-        &mut self,
-        workloads: Option<Part<QueryWorkloadsResponse>>,
-        dns: Option<Part<QueryDnsResponse>>,
-        tcp: Option<Part<QueryTcpResponse>>,
-    ) {
+    fn take_overview(&mut self, answer: Answer) {
+        let Answer { workloads, dns, tcp, gpu, .. } = answer;
+        // It comes now and then: meanwhile what was said holds, as long as somebody watches them.
+        match gpu {
+            Some(part) => self.accelerators = part.ok(),
+            None if !self.watches_gpus() => self.accelerators = None,
+            None => {}
+        }
         let (dns, tcp) = (dns.and_then(Result::ok), tcp.and_then(Result::ok));
         let queries = dns.as_ref().and_then(|dns| dns.totals).map(|totals| totals.queries);
         let resent = tcp.as_ref().and_then(|tcp| tcp.totals.as_ref());
@@ -77,6 +82,7 @@ impl Model {
             },
             dns: dns.as_ref(),
             tcp: tcp.as_ref(),
+            gpu: self.accelerators.as_ref(),
             now_ns: self.now_ns,
         };
         self.problems = problems::find(&known, &mut self.growth);

@@ -4,6 +4,7 @@ use orb8_proto::v1::{
 };
 
 use super::*;
+use crate::commands::list::List;
 use crate::tests::samples;
 use crate::top::keys::Step;
 use crate::top::poll::Answer;
@@ -13,6 +14,8 @@ const SECOND: u64 = 1_000_000_000;
 /// A model that is driven.
 pub(in crate::top) struct Bench {
     pub(in crate::top) model: Model,
+    /// What the agent knows of accelerators; `None` where it does not read any.
+    pub(in crate::top) accelerators: Option<QueryGpuResponse>,
     now: u64,
 }
 
@@ -30,7 +33,7 @@ impl Bench {
             interval: SECOND,
         };
         let now = samples::NOON;
-        Self { model: Model::new(settings, Tab::Overview, size, now), now }
+        Self { model: Model::new(settings, Tab::Overview, size, now), accelerators: None, now }
     }
 
     pub(in crate::top) fn press(&mut self, code: KeyCode) -> Option<Effect> {
@@ -50,7 +53,12 @@ impl Bench {
     /// Answers all that is asked for, a second later.
     pub(in crate::top) fn answer(&mut self) {
         self.now += SECOND;
-        let answer = answers(self.model.plan());
+        let mut answer = answers(self.model.plan());
+        if let Some(known) = &self.accelerators {
+            answer.status.sources.retain(|source| source.name != "gpu");
+            answer.status.sources.push(samples::running("gpu", ""));
+            answer.gpu = answer.gpu.map(|_| Ok(known.clone()));
+        }
         self.model.update(Input::Heard(Heard::Answer(Box::new(answer))), self.now);
     }
 
@@ -68,7 +76,7 @@ impl Bench {
 
 /// Answers a plan from the samples.
 pub(in crate::top) fn answers(plan: &Plan) -> Answer {
-    let Asks { totals, workloads, flows, dns, tcp } = &plan.asks;
+    let Asks { totals, workloads, flows, dns, tcp, gpu, forgotten: _ } = &plan.asks;
     let all = |request: &orb8_proto::v1::QueryWorkloadsRequest| {
         let mut answer = samples::workloads::answer();
         let is_wanted = |key: &String| request.keys.is_empty() || request.keys.contains(key);
@@ -101,6 +109,7 @@ pub(in crate::top) fn answers(plan: &Plan) -> Answer {
                 totals: Some(samples::tcp::totals()),
             })
         }),
+        gpu: gpu.as_ref().map(|_| Ok(samples::gpu::none())),
     }
 }
 
@@ -109,15 +118,155 @@ fn each_tab_asks_for_what_it_shows() {
     let mut bench = Bench::new((80, 24));
     let mut asked = |key: char| {
         bench.press(KeyCode::Char(key));
-        let Asks { totals, workloads, flows, dns, tcp } = &bench.model.plan().asks;
-        [totals.is_some(), workloads.is_some(), flows.is_some(), dns.is_some(), tcp.is_some()]
+        let Asks { totals, workloads, flows, dns, tcp, gpu, forgotten: _ } =
+            &bench.model.plan().asks;
+        [totals, workloads]
+            .map(Option::is_some)
+            .into_iter()
+            .chain([flows.is_some(), dns.is_some(), tcp.is_some(), gpu.is_some()])
+            .collect::<Vec<_>>()
     };
-    assert_eq!(asked('1'), [false, true, false, true, true]);
-    assert_eq!(asked('2'), [true, false, true, false, false]);
-    assert_eq!(asked('3'), [false, true, false, false, false]);
-    assert_eq!(asked('4'), [true, false, false, true, false]);
-    assert_eq!(asked('5'), [true, false, false, false, true]);
-    assert_eq!(asked('6'), [true, false, false, false, false]);
+    assert_eq!(asked('1'), [false, true, false, true, true, false], "nobody reads accelerators");
+    assert_eq!(asked('2'), [true, false, true, false, false, false]);
+    assert_eq!(asked('3'), [false, true, false, false, false, false]);
+    assert_eq!(asked('4'), [true, false, false, true, false, false]);
+    assert_eq!(asked('5'), [true, false, false, false, true, false]);
+    assert_eq!(asked('6'), [true, false, false, false, false, true]);
+    assert_eq!(asked('7'), [true, false, false, false, false, false]);
+}
+
+/// A bench of a node with accelerators, at their tab.
+fn gpus() -> Bench {
+    let mut bench = Bench::new((80, 24));
+    bench.accelerators = Some(samples::gpu::answer());
+    bench.press(KeyCode::Char('6'));
+    bench.answer();
+    bench
+}
+
+/// Who has the rows of the accelerators' tab.
+fn pods(bench: &Bench) -> Vec<String> {
+    let list = &bench.model.gpu;
+    let rows = list.answer.as_ref().map(SharesArgs::rows).unwrap_or_default();
+    let pod =
+        |at: &usize| rows[*at].share.and_then(|share| Some(share.owner.as_ref()?.pod.clone()));
+    list.shown.iter().map(|at| pod(at).unwrap_or_default()).collect()
+}
+
+#[test]
+fn the_overview_asks_for_accelerators_now_and_then_where_they_are_read() {
+    let mut bench = Bench::new((80, 24));
+    let asked = |bench: &Bench| bench.model.plan().asks.gpu.as_ref().map(|(_, often)| *often);
+    bench.answer();
+    assert_eq!(asked(&bench), None, "its status says that nobody reads them");
+    bench.accelerators = Some(samples::gpu::answer());
+    bench.answer();
+    assert_eq!(asked(&bench), Some(Often::NowAndThen));
+    bench.answer();
+    let lost = |bench: &Bench| {
+        bench.model.problems.iter().any(|problem| problem.text.starts_with("GPU 3: lost"))
+    };
+    assert!(lost(&bench), "{:?}", bench.model.problems);
+    // Not asked for this time.
+    let mut answer = answers(bench.model.plan());
+    (answer.gpu, answer.status.sources) = (None, vec![samples::running("gpu", "")]);
+    bench.model.update(Input::Heard(Heard::Answer(Box::new(answer.clone()))), bench.now);
+    assert!(lost(&bench), "it holds until there is another answer");
+    answer.status.sources = vec![samples::skipped("gpu")];
+    bench.model.update(Input::Heard(Heard::Answer(Box::new(answer))), bench.now);
+    assert!(!lost(&bench), "nobody knows any more");
+}
+
+#[test]
+fn shares_are_sorted_here_even_in_a_pause() {
+    let mut bench = gpus();
+    let in_order = [
+        "llama-trainer-0",
+        "",
+        "server-0",
+        "notebook-7",
+        "debug",
+        "inference-5d9f",
+        "llama-trainer-1",
+    ];
+    assert_eq!(pods(&bench), in_order);
+    bench.press(KeyCode::Char(' '));
+    let number = bench.model.plan().number;
+    bench.press(KeyCode::Char('s'));
+    bench.press(KeyCode::Char('s'));
+    assert_eq!(bench.model.gpu.sort().word, "utilization");
+    assert_eq!(pods(&bench)[..2], ["llama-trainer-0", "inference-5d9f"]);
+    bench.press(KeyCode::Char('s'));
+    assert_eq!(pods(&bench)[0], "notebook-7", "the one that is idle");
+    bench.press(KeyCode::Char('s'));
+    bench.press(KeyCode::Char('s'));
+    bench.press(KeyCode::Char('r'));
+    assert_eq!(pods(&bench), in_order.into_iter().rev().collect::<Vec<_>>());
+    assert_eq!(bench.model.plan().number, number, "nobody was asked");
+}
+
+#[test]
+fn text_and_flags_choose_among_shares() {
+    let mut bench = gpus();
+    bench.type_text("/unallocated");
+    bench.press(KeyCode::Enter);
+    bench.answer();
+    assert_eq!(pods(&bench), ["debug"]);
+    bench.press(KeyCode::Esc);
+    bench.type_text("/-n ml");
+    bench.press(KeyCode::Enter);
+    let (asked, _) = bench.model.plan().asks.gpu.clone().unwrap();
+    assert_eq!(asked.include[0].namespace, ["ml"]);
+    bench.answer();
+    assert!(!pods(&bench).contains(&String::new()), "what is nobody's is not theirs");
+}
+
+/// Another text is no other question to the agent, and wants rows all the same.
+#[test]
+fn another_text_asks_anew_in_a_pause() {
+    for key in ['3', '6'] {
+        let mut bench = gpus();
+        bench.press(KeyCode::Char(key));
+        bench.answer();
+        bench.press(KeyCode::Char(' '));
+        for text in ["/a", "/b", "/c"] {
+            let number = bench.model.plan().number;
+            bench.type_text(text);
+            bench.press(KeyCode::Enter);
+            assert!(bench.model.plan().number > number, "{key} {text}");
+        }
+    }
+}
+
+#[test]
+fn a_share_tells_what_its_processes_do() {
+    let mut bench = gpus();
+    bench.press(KeyCode::Enter);
+    let Some(Overlay::Details { rows, .. }) = &bench.model.overlay else { panic!() };
+    let told = |name: &str| {
+        let from = rows.iter().position(|(of, _)| *of == name).unwrap_or_else(|| panic!("{name}"));
+        let more =
+            rows[from + 1..].iter().take_while(|(of, text)| of.is_empty() && !text.is_empty());
+        let lines = std::iter::once(&rows[from]).chain(more).map(|(_, text)| text.as_str());
+        lines.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!((told("pid"), told("launches")), ("4711".into(), "~1235".into()));
+    let nccl = "ae94423cfbb2ef4a, ready, rank 0 of 8, all-reduce ×12345 98.8GB, rank 5 is 12 behind, \
+                no answer from rank 7";
+    assert_eq!(told("nccl"), nccl);
+    assert!(told("memory from").contains("at::native::empty_cuda"), "{rows:?}");
+    assert!(told("not seen").contains("linked statically"), "{rows:?}");
+}
+
+#[test]
+fn clicks_choose_shares_below_the_devices() {
+    let mut bench = gpus();
+    let first =
+        (0..24).find(|row| bench.model.gpu_areas((80, 24)).row_at(*row) == Some(0)).unwrap();
+    bench.model.update(Input::Click(3, first + 2), bench.now);
+    assert_eq!(bench.model.gpu.cursor.selected, 2);
+    bench.model.update(Input::Click(3, 3), bench.now);
+    assert_eq!(bench.model.gpu.cursor.selected, 2, "devices are not chosen");
 }
 
 #[test]

@@ -105,6 +105,43 @@ async fn an_agent_that_comes_back_is_asked_again() {
     task.await.unwrap().close().await;
 }
 
+#[test]
+fn now_and_then_is_with_new_questions_and_every_few_seconds() {
+    let begin = Instant::now();
+    let mut rarely = Rarely::default();
+    let gpu = Some((QueryGpuRequest::default(), Often::NowAndThen));
+    let asked =
+        |number| Plan { asks: Asks { gpu: gpu.clone(), ..Asks::default() }, ..plan(number) };
+    assert!(rarely.is_due(1, Often::NowAndThen, begin));
+    rarely.note(&plan(1), begin);
+    assert!(rarely.is_due(1, Often::NowAndThen, begin), "it was not among the questions");
+    rarely.note(&asked(1), begin);
+    let soon = begin + NOW_AND_THEN / 2;
+    assert!(!rarely.is_due(1, Often::NowAndThen, soon));
+    assert!(rarely.is_due(1, Often::Always, soon) && rarely.is_due(2, Often::NowAndThen, soon));
+    assert!(rarely.is_due(1, Often::NowAndThen, begin + NOW_AND_THEN));
+}
+
+#[tokio::test]
+async fn accelerators_are_asked_for_now_and_then() {
+    let agent = FakeAgent::start(script());
+    let connection = connect(&agent.socket()).await;
+    let asks =
+        Asks { gpu: Some((QueryGpuRequest::default(), Often::NowAndThen)), ..Asks::default() };
+    let (_plans, plan_seen) = watch::channel(Plan { asks, ..plan(1) });
+    let (sender, mut heard) = mpsc::channel(1);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(poll(connection, plan_seen, sender, INTERVAL, stop.clone()));
+    let mut told = Vec::new();
+    while told.len() < 5 {
+        let Heard::Answer(answer) = next(&mut heard).await else { panic!("it is there") };
+        told.push(answer.gpu.is_some());
+    }
+    assert_eq!(told, [true, false, false, false, false]);
+    stop.cancel();
+    task.await.unwrap();
+}
+
 #[tokio::test]
 async fn an_older_agent_answers_what_it_knows() {
     let agent = FakeAgent::start(Script { is_old: true, ..script() });

@@ -87,6 +87,48 @@ pub(in crate::top) fn overview_rows(size: (u16, u16)) -> u16 {
     overview(size).workloads.height.saturating_sub(HEAD)
 }
 
+/// Parts of the accelerators' tab: every device, what is not known, and who has what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::top) struct Gpu {
+    pub(super) devices: Rect,
+    pub(super) notes: Rect,
+    pub(super) shares: Rect,
+}
+
+/// Lines for what is not known: two say what it is about.
+const NOTES: u16 = 2;
+
+/// Divides the body; devices take three fifths of it at most.
+pub(in crate::top) fn gpu(size: (u16, u16), devices: usize, notes: usize) -> Gpu {
+    let area = body_area(size);
+    let wanted = |lines: usize| u16::try_from(lines).unwrap_or(u16::MAX);
+    let most = area.height * 3 / 5;
+    let notes = wanted(notes).min(NOTES).min(most / 4);
+    let devices = wanted(devices.saturating_add(1)).min(most - notes);
+    let part = |from: u16, height: u16| Rect { y: area.y + from, height, ..area };
+    // A blank line where there is one to spare.
+    let above = devices + notes;
+    let blank = u16::from(above + 1 < most);
+    Gpu {
+        devices: part(0, devices),
+        notes: part(devices, notes),
+        shares: part(above + blank, area.height - above - blank),
+    }
+}
+
+impl Gpu {
+    /// Rows of its list.
+    pub(in crate::top) const fn rows(self) -> u16 {
+        self.shares.height.saturating_sub(HEAD)
+    }
+
+    /// Returns which row of its list is in a line of the screen.
+    pub(in crate::top) fn row_at(self, line: u16) -> Option<u16> {
+        let row = line.checked_sub(self.shares.y + HEAD)?;
+        (row < self.rows()).then_some(row)
+    }
+}
+
 /// Lines that say what an open workload is.
 pub(super) const SUMMARY: u16 = 4;
 
@@ -140,7 +182,10 @@ mod tests {
                 let screen = Rect { x: 0, y: 0, width, height };
                 let Overview { meters, workloads, problems, .. } = overview(size);
                 let (peers, flows) = focus(size);
-                for area in [body_area(size), meters, workloads, problems, peers, flows] {
+                let gpus = [(0, 0), (1, 9), (8, 1), (500, 3)].map(|(d, n)| gpu(size, d, n));
+                let gpus = gpus.into_iter().flat_map(|of| [of.devices, of.notes, of.shares]);
+                let areas = [body_area(size), meters, workloads, problems, peers, flows];
+                for area in areas.into_iter().chain(gpus) {
                     let is_inside = screen.union(area) == screen || area.is_empty();
                     assert!(is_inside, "{area:?} of {size:?}");
                 }

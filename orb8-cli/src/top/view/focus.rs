@@ -83,6 +83,7 @@ fn draw_peers(focus: &Focus, model: &Model, canvas: &mut Canvas, area: Rect, buf
         selected: (focus.pane == Pane::Peers).then(|| focus.peers.selected.saturating_sub(from)),
         mark: None,
         trails: None,
+        most: None,
     };
     rows::draw(&rows, "", model, &mut canvas.peers, area, buffer);
 }

@@ -70,6 +70,7 @@ fn draw_meter(
     let room = area.width.saturating_sub(LABEL);
     rows::sparkline(
         trail,
+        None,
         Rect { x: area.x + LABEL.min(area.width), width: room, ..area },
         model,
         buffer,

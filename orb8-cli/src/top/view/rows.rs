@@ -40,6 +40,8 @@ pub(super) struct Rows<'a, S: Subject> {
     pub(super) mark: Option<(&'static str, char)>,
     /// Their sparklines; `None` where there is no room for any.
     pub(super) trails: Option<Vec<Option<&'a Trail>>>,
+    /// What fills a sparkline's height; `None` where its own largest value does.
+    pub(super) most: Option<u64>,
 }
 
 /// Draws a list that fills an area: title, header, rows.
@@ -77,6 +79,7 @@ pub(super) fn body<L: Listed>(
         selected: is_active.then(|| list.cursor.selected.saturating_sub(from)),
         mark: Some((list.sort().column, mark)),
         trails,
+        most: L::SPARK_MOST,
     };
     draw(&rows, &list.filter.text, model, widths, area, buffer);
     if list.shown.is_empty() {
@@ -84,7 +87,8 @@ pub(super) fn body<L: Listed>(
             (Some(refusal), _) => styled(refusal.clone(), style::BAD, model),
             (None, None) => quiet("waiting for the agent …", model),
             (None, Some(_)) if list.filter.text.is_empty() => {
-                quiet(format!("no {} yet", L::NOUN[1]), model)
+                let none = || format!("no {} yet", L::NOUN[1]);
+                quiet(L::NONE.map_or_else(none, str::to_owned), model)
             }
             (None, Some(_)) => quiet(format!("no {} match the filter", L::NOUN[1]), model),
         };
@@ -126,7 +130,7 @@ pub(super) fn draw<S: Subject>(
         let trail = of.trails.as_ref().and_then(|trails| trails.get(usize::from(at) - 1).copied());
         if let Some(trail) = trail.flatten() {
             let right = Rect { x: area.x + room + 1, width: spark, ..area };
-            sparkline(trail, line_of(right, at), model, buffer);
+            sparkline(trail, of.most, line_of(right, at), model, buffer);
         }
         if of.selected == Some(usize::from(at) - 1) {
             buffer.set_style(line_of(area, at).intersection(*buffer.area()), SELECTED);
@@ -134,12 +138,22 @@ pub(super) fn draw<S: Subject>(
     }
 }
 
-/// Draws the latest values of a trail, as high as the area is.
-pub(super) fn sparkline(trail: &Trail, area: Rect, model: &Model, buffer: &mut Buffer) {
+/// Draws the latest values of a trail, as high as the area is where they are so much, or the largest.
+pub(super) fn sparkline(
+    trail: &Trail,
+    most: Option<u64>,
+    area: Rect,
+    model: &Model,
+    buffer: &mut Buffer,
+) {
     let area = area.intersection(*buffer.area());
     let values = trail.last(area.width.into());
     let style = ansi::style(style::GOOD, model.settings.colors);
-    Sparkline::default().data(&values).style(style).render(area, buffer);
+    let line = Sparkline::default().data(&values).style(style);
+    match most {
+        Some(most) => line.max(most).render(area, buffer),
+        None => line.render(area, buffer),
+    }
 }
 
 /// Says how many rows there are, in which order, and which are left out.

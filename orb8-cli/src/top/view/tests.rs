@@ -94,14 +94,90 @@ fn tcp_in_160x50() {
     assert_snapshot!(frame(&tab('5', WIDE)));
 }
 
+/// A tab of a node that has accelerators.
+fn accelerators(key: char, size: (u16, u16)) -> Bench {
+    let mut bench = Bench::new(size);
+    bench.accelerators = Some(crate::tests::samples::gpu::answer());
+    bench.answer();
+    bench.press(KeyCode::Char(key));
+    bench.answer();
+    bench.answer();
+    bench
+}
+
 #[test]
-fn agent_in_80x24() {
+fn gpu_in_80x24() {
+    assert_snapshot!(frame(&accelerators('6', SMALL)));
+}
+
+#[test]
+fn gpu_in_200x50() {
+    assert_snapshot!(frame(&accelerators('6', (200, 50))));
+}
+
+#[test]
+fn gpu_in_color() {
+    let mut bench = Bench::with(SMALL, true);
+    bench.accelerators = Some(crate::tests::samples::gpu::answer());
+    bench.press(KeyCode::Char('6'));
+    bench.answer();
+    assert_snapshot!(styles(&drawn(&bench, Charset::Unicode)));
+}
+
+#[test]
+fn gpu_details_in_80x24() {
+    let mut bench = accelerators('6', SMALL);
+    bench.press(KeyCode::Enter);
+    assert_snapshot!(frame(&bench));
+}
+
+#[test]
+fn gpu_without_any_in_80x24() {
     assert_snapshot!(frame(&tab('6', SMALL)));
 }
 
 #[test]
+fn an_agent_without_the_signal_says_so() {
+    let mut bench = Bench::new(SMALL);
+    bench.press(KeyCode::Char('6'));
+    let mut answer = crate::top::model::tests::answers(bench.model.plan());
+    answer.status.sources.retain(|source| source.name == "flow");
+    answer.gpu = Some(Ok(orb8_proto::v1::QueryGpuResponse::default()));
+    let heard = crate::top::poll::Heard::Answer(Box::new(answer));
+    bench.model.update(Input::Heard(heard), bench.model.now_ns);
+    let text = frame(&bench);
+    let expected = "the agent does not run the gpu signal: it runs flow only; --signals chooses";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn problems_of_accelerators_in_80x24() {
+    let mut bench = accelerators('1', SMALL);
+    bench.press(KeyCode::Char('p'));
+    assert_snapshot!(frame(&bench));
+}
+
+/// Eight boards in seven parts each: what has no room is counted, and what is lost among it is said.
+#[test]
+fn devices_without_room_are_counted() {
+    let mut bench = accelerators('6', SMALL);
+    let mut many = crate::tests::samples::gpu::answer();
+    many.devices = many.devices.iter().cycle().take(64).cloned().collect();
+    bench.accelerators = Some(many);
+    bench.answer();
+    let text = frame(&bench);
+    assert!(text.contains("\n… 56 more, 9 lost\n"), "{text}");
+    assert!(text.contains("parts by device") && text.contains("llama-trainer-0"), "{text}");
+}
+
+#[test]
+fn agent_in_80x24() {
+    assert_snapshot!(frame(&tab('7', SMALL)));
+}
+
+#[test]
 fn agent_in_160x50() {
-    assert_snapshot!(frame(&tab('6', WIDE)));
+    assert_snapshot!(frame(&tab('7', WIDE)));
 }
 
 fn opened(size: (u16, u16)) -> Bench {
@@ -159,7 +235,7 @@ fn nothing_yet_in_80x24() {
 
 #[test]
 fn anything_in_20x5() {
-    for key in '1'..='6' {
+    for key in '1'..='7' {
         let text = frame(&tab(key, (20, 5)));
         assert!(text.contains("orb8 top needs"), "{text}");
     }
@@ -170,8 +246,8 @@ fn anything_in_20x5() {
 fn no_size_breaks_it() {
     for width in [0, 1, 2, 20, 39, 40, 41, 79, 80, 119, 120, 200, 400] {
         for height in [0, 1, 2, 5, 9, 10, 11, 24, 34, 35, 60, 100] {
-            for key in '1'..='6' {
-                let mut bench = tab(key, (width, height));
+            for key in '1'..='7' {
+                let mut bench = accelerators(key, (width, height));
                 drawn(&bench, Charset::Unicode);
                 for code in [KeyCode::Enter, KeyCode::Char('?'), KeyCode::Char('/')] {
                     bench.press(code);
@@ -226,8 +302,8 @@ fn overview_in_color() {
 
 #[test]
 fn without_colors_there_are_none() {
-    for key in '1'..='6' {
-        let mut bench = tab(key, WIDE);
+    for key in '1'..='7' {
+        let mut bench = accelerators(key, WIDE);
         for code in [KeyCode::Enter, KeyCode::Char('?')] {
             bench.press(code);
             let buffer = drawn(&bench, Charset::Unicode);
@@ -243,8 +319,8 @@ fn without_colors_there_are_none() {
 
 #[test]
 fn ascii_is_enough() {
-    for key in '1'..='6' {
-        let mut bench = tab(key, WIDE);
+    for key in '1'..='7' {
+        let mut bench = accelerators(key, WIDE);
         bench.press(KeyCode::Char('?'));
         for _ in ["help", "the tab"] {
             let (unicode, ascii) = (drawn(&bench, Charset::Unicode), drawn(&bench, Charset::Ascii));
@@ -286,11 +362,12 @@ fn a_redraw_costs_little() {
     // Not optimized, and on a machine that does other things too.
     const MOST: std::time::Duration = std::time::Duration::from_millis(30);
     for size in [SMALL, (200, 60)] {
-        for key in ['1', '2', '3'] {
-            let mut bench = tab(key, size);
+        for key in ['1', '2', '3', '6'] {
+            let mut bench = accelerators(key, size);
             let mut terminal = Terminal::new(TestBackend::new(size.0, size.1)).unwrap();
             let mut canvas = Canvas::default();
             let mut answer = crate::top::model::tests::answers(bench.model.plan());
+            answer.gpu = answer.gpu.map(|_| Ok(crate::tests::samples::gpu::answer()));
             multiply(&mut answer, 500);
             let mut least = std::time::Duration::MAX;
             for second in 0..ANSWERS {
@@ -321,6 +398,16 @@ fn multiply(answer: &mut crate::top::poll::Answer, rows: usize) {
             .map(|(at, row)| orb8_proto::v1::WorkloadSummary {
                 key: format!("{at} {}", row.key),
                 ..row.clone()
+            })
+            .collect();
+    }
+    if let Some(Ok(gpus)) = &mut answer.gpu {
+        // No node has more: eight boards in seven parts each.
+        let more = gpus.devices.iter().cycle().take(64).enumerate();
+        gpus.devices = more
+            .map(|(at, of)| orb8_proto::v1::GpuDevice {
+                id: format!("{at} {}", of.id),
+                ..of.clone()
             })
             .collect();
     }

@@ -40,7 +40,7 @@ fn samples(batch: &[Event]) -> Vec<&FlowSample> {
         .iter()
         .map(|event| match &event.payload {
             Payload::Flow(sample) => sample,
-            Payload::Dns(_) | Payload::Tcp(_) | Payload::Loss(_) => {
+            Payload::Dns(_) | Payload::Tcp(_) | Payload::Gpu(_) | Payload::Loss(_) => {
                 panic!("only flows are converted")
             }
         })

@@ -1,0 +1,186 @@
+//! NCCL's communicators, ranks that are behind, and communicators that are given up.
+
+use orb8_agent::gpu::{
+    GpuEventKind,
+    activity::{CollectiveKind, CommunicatorState},
+};
+use orb8_standins::ras::{Communicator, Job, Rank, Ras};
+use serde_json::Value;
+
+use super::scene::{Scene, Workload, number};
+
+/// A unique id, as the workload takes it.
+const ID: &str = "6f7262382d7465737400000000000000";
+
+fn ranks(scene: &mut Scene, count: u32, arguments: &str) -> Vec<Workload> {
+    let id = format!("{ID}{}", "5a".repeat(128 - ID.len() / 2));
+    let start = |rank| {
+        scene.start(&format!("{arguments} --ranks {count} --rank {rank} --id {id} --device 0"))
+    };
+    let mut workloads: Vec<_> = (0..count).map(start).collect();
+    scene.go(&mut workloads.iter_mut().collect::<Vec<_>>());
+    workloads
+}
+
+#[test]
+fn collectives_are_counted_by_communicator() {
+    let mut scene = Scene::new(|config| config.trace_budget = 10.0);
+    let mut workloads = ranks(&mut scene, 2, "collectives --steps 15 --allreduce 4096");
+    let reports: Vec<Value> = workloads.iter_mut().map(Workload::report).collect();
+    scene.settle();
+    let mut hashes = Vec::new();
+    for (rank, (workload, report)) in workloads.iter().zip(&reports).enumerate() {
+        assert_eq!(report["failure"], Value::Null, "{report}");
+        let [row] = &scene.activity(workload).communicators[..] else {
+            panic!("{:#?}", scene.activity(workload))
+        };
+        assert_eq!((row.rank, row.ranks), (Some(rank as u32), Some(2)));
+        assert_eq!(row.state, CommunicatorState::Destroyed);
+        let counted = &report["communicators"][0]["collectives"];
+        for kind in CollectiveKind::ALL {
+            let seen = row.collectives.iter().find(|row| row.kind == kind);
+            let count = &counted[kind.word()]["count"];
+            assert_eq!(
+                seen.map_or(0, |seen| seen.count),
+                count.as_u64().unwrap_or(0),
+                "{} {counted}",
+                kind.word()
+            );
+        }
+        let all_reduce = row.collectives.iter().find(|row| row.kind == CollectiveKind::AllReduce);
+        assert_eq!(all_reduce.and_then(|row| row.bytes), Some(15 * 4_096));
+        hashes.push(row.hash);
+        let told = scene.events_of(workload);
+        let calls = told.iter().filter_map(|kind| match kind {
+            GpuEventKind::Collectives { calls, communicator, .. } if *communicator == row.hash => {
+                Some(*calls)
+            }
+            _ => None,
+        });
+        let all: u64 = row.collectives.iter().map(|row| row.count).sum();
+        assert_eq!(calls.sum::<u64>(), all, "{told:?}");
+        assert!(
+            told.iter().any(|kind| matches!(kind, GpuEventKind::CommunicatorInit { ranks: 2, .. }))
+        );
+    }
+    assert!(hashes[0] != 0 && hashes[0] == hashes[1], "{hashes:?}");
+}
+
+#[test]
+fn a_rank_that_stops_is_told_once() {
+    let mut scene = Scene::new(|config| config.trace_budget = 10.0);
+    let workloads = ranks(&mut scene, 2, "train --seconds 60 --rate 20 --stop 1:20");
+    let is_told = |scene: &Scene| {
+        scene.events.iter().any(|event| matches!(event.kind, GpuEventKind::Straggler { .. }))
+    };
+    scene.until("straggler", is_told);
+    scene.settle();
+    let stragglers: Vec<_> = scene
+        .events
+        .iter()
+        .filter(|event| matches!(event.kind, GpuEventKind::Straggler { .. }))
+        .collect();
+    let [event] = stragglers[..] else { panic!("{stragglers:#?}") };
+    assert!(
+        matches!(
+            event.kind,
+            GpuEventKind::Straggler { rank: 1, behind: 1.., is_missing: false, .. }
+        ),
+        "{event:?}"
+    );
+    assert_eq!(event.process.as_ref().map(|process| process.pid), Some(workloads[1].pid));
+    let row = &scene.activity(&workloads[0]).communicators[0];
+    assert_eq!((row.slowest_rank, row.state), (Some(1), CommunicatorState::Ready));
+    assert!(row.behind.is_some_and(|behind| behind > 0));
+}
+
+#[test]
+fn a_communicator_that_is_given_up_is_told() {
+    let mut scene = Scene::new(|config| config.trace_budget = 10.0);
+    let workloads = ranks(&mut scene, 2, "train --seconds 20 --rate 20 --abort 0:20");
+    scene.until("abort", |scene| {
+        scene
+            .events
+            .iter()
+            .any(|event| matches!(event.kind, GpuEventKind::CommunicatorAbort { .. }))
+    });
+    let told = scene.events_of(&workloads[0]);
+    let hash = scene.activity(&workloads[0]).communicators[0].hash;
+    let abort = GpuEventKind::CommunicatorAbort { communicator: hash, rank: Some(0) };
+    assert!(told.contains(&&abort), "{told:?}");
+    assert_eq!(scene.activity(&workloads[0]).communicators[0].state, CommunicatorState::Aborted);
+}
+
+#[test]
+fn one_process_may_have_all_ranks() {
+    let mut scene = Scene::new(|config| config.trace_budget = 10.0);
+    let mut workload = scene.run("train --steps 20 --ranks 4 --devices 4");
+    let report = workload.report();
+    scene.settle();
+    let rows = &scene.activity(&workload).communicators;
+    let mut seen: Vec<_> = rows.iter().filter_map(|row| row.rank).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2, 3], "{rows:#?}");
+    for row in rows {
+        let counted = report["communicators"].as_array().expect("communicators").iter();
+        let mut counted = counted.filter(|told| number(&told["rank"]) as u32 == row.rank.unwrap());
+        let counted = counted.next().expect("the rank");
+        let count = number(&counted["collectives"]["all-reduce"]["count"]);
+        assert_eq!(row.collectives[0].count, count);
+    }
+}
+
+#[test]
+fn nccls_own_account_wins_where_there_is_one() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let _runtime = runtime.enter();
+    let server = Ras::start(Job::default()).expect("a server");
+    let mut scene = Scene::new(|config| {
+        (config.trace_budget, config.ras_port) = (10.0, server.port());
+    });
+    let workloads: [Workload; 2] =
+        ranks(&mut scene, 2, "train --seconds 100 --rate 20").try_into().ok().expect("two");
+    let rows = |scene: &Scene| {
+        workloads.each_ref().map(|workload| {
+            let rows = scene.last.activity.iter();
+            let mut rows = rows.filter(|row| row.process.pid == workload.pid);
+            rows.next().and_then(|row| row.communicators.first().cloned())
+        })
+    };
+    scene.until("communicators", |scene| {
+        rows(scene)
+            .iter()
+            .all(|row| row.as_ref().is_some_and(|row| row.state == CommunicatorState::Ready))
+    });
+    let [Some(first), _] = rows(&scene) else { panic!() };
+    assert!(!first.is_from_ras);
+    let rank = |rank: u32| Rank {
+        rank,
+        pid: workloads[rank as usize].pid,
+        counts: vec![("AllReduce".into(), 50_000)],
+        ..Rank::default()
+    };
+    let job = |ranks: Vec<Rank>, missing: Vec<u32>| Job {
+        communicators: vec![Communicator { hash: first.hash, ranks, missing }],
+        ..Job::default()
+    };
+    server.set(job(vec![rank(0), rank(1)], Vec::new()));
+    scene.until("account", |scene| rows(scene).iter().flatten().all(|row| row.is_from_ras));
+    for row in rows(&scene).into_iter().flatten() {
+        assert_eq!(row.hash, first.hash, "NCCL's own number is the one that is computed");
+        let all_reduce = &row.collectives[0];
+        assert_eq!((all_reduce.kind, all_reduce.count), (CollectiveKind::AllReduce, 50_000));
+        assert_eq!(all_reduce.bytes, None, "of calls that were not seen");
+    }
+    server.set(job(vec![rank(0)], vec![1]));
+    let straggler = |scene: &Scene| {
+        scene.events.iter().find_map(|event| match event.kind {
+            GpuEventKind::Straggler { rank, is_missing, communicator, .. } => {
+                Some((communicator, rank, is_missing))
+            }
+            _ => None,
+        })
+    };
+    scene.until("straggler", |scene| straggler(scene).is_some());
+    assert_eq!(straggler(&scene), Some((first.hash, 1, true)));
+}

@@ -1,0 +1,164 @@
+//! What accelerators cost: an agent that reads eight of them, and a program whose calls are watched. Both
+//! with stand-ins, since few machines have GPUs; `cargo xtask gpu-check` is for those.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use orb8_agent::event::Signal;
+use orb8_standins::Paths;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    agent::{Agent, Signals},
+    interrupt::pause,
+    lab::Lab,
+    plan::Plan,
+    programs::Hook,
+    report::Table,
+    stats::{median, ratios_to_neighbours},
+    targets::{GPU_POLLING, GPU_WATCHED},
+};
+
+/// Eight H100s in training, which is what the target is for.
+const SCENARIO: &str = "h100x8";
+
+/// Until readings, probes and the governor are what they stay.
+const SETTLING: Duration = Duration::from_secs(8);
+
+/// A loop that does nothing but one kind of call.
+const LOOPS: [(&str, &[&str]); 3] = [
+    ("launches of kernels", &["launches", "--launches", "1000"]),
+    ("copies", &["copies", "--copy", "4096"]),
+    ("memory taken and given back", &["churn"]),
+];
+
+/// Seconds of a loop.
+const SECONDS: &str = "3";
+
+pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Table>> {
+    let folder = TempDir::new()?;
+    let paths = orb8_standins::install(folder.path())?;
+    let scenario = orb8_standins::scenario(SCENARIO).context("the scenario")?;
+    paths.play(scenario.text)?;
+    Ok(vec![polling(lab, plan, &paths)?, watching(lab, plan, &paths)?])
+}
+
+fn start(lab: &Lab, paths: &Paths, trace: bool) -> Result<Agent> {
+    let library = text(&paths.nvml)?;
+    let flags = [
+        "--gpu-sources",
+        "nvml",
+        "--gpu-nvml-library",
+        &library,
+        "--gpu-pod-resources",
+        "off",
+        "--gpu-trace",
+        if trace { "true" } else { "false" },
+    ];
+    Agent::start(lab, Hook::Socket, Signals::Only(Signal::Gpu), &flags)
+}
+
+fn polling(lab: &Lab, plan: &Plan, paths: &Paths) -> Result<Table> {
+    let note = format!(
+        "{} **Reading eight H100s** (stand-ins) once a second, by an agent with `--signals gpu`: \
+         processor time of its process in per cent of a core, and memory.",
+        plan.machine
+    );
+    let mut table = Table::new(note, &["calls to CUDA", "CPU", "RSS"]);
+    for (what, trace) in [("not watched", false), ("watched, nobody calls", true)] {
+        eprintln!("stand-ins: eight devices, calls {what}");
+        let agent = start(lab, paths, trace)?;
+        pause(SETTLING)?;
+        let before = agent.cpu()?;
+        pause(plan.idle)?;
+        let cpu = (agent.cpu()? - before).as_secs_f64() / plan.idle.as_secs_f64() * 100.0;
+        let (resident, _) = agent.resident_mib()?;
+        let cells = vec![what.to_owned(), format!("{cpu:.2} %"), format!("{resident:.1} MiB")];
+        table.row(cells, &[("CPU", cpu, GPU_POLLING)]);
+    }
+    Ok(table)
+}
+
+fn watching(lab: &Lab, plan: &Plan, paths: &Paths) -> Result<Table> {
+    let note = format!(
+        "{} **Being watched**: a loop of one thread that does nothing else than such calls to the stand-in \
+         of libcuda, which returns at once (a real launch takes ten times as long). Its rate with the \
+         agent, over the mean of those right before and after without; the median of pairs. The budget is \
+         1 % of a thread.",
+        plan.machine
+    );
+    let header = &["calls", "a second, without", "with the agent", "lowest pair"];
+    let mut table = Table::new(note, header);
+    for (what, arguments) in LOOPS {
+        eprintln!("stand-ins: {what}");
+        let (mut with, mut without) = (Vec::new(), vec![rate(paths, arguments)?]);
+        for _ in 0..plan.rounds {
+            let agent = start(lab, paths, true)?;
+            // One that goes on meanwhile: its calls are what the probes are put in for.
+            let other = Workload::start(paths, arguments, "86400")?;
+            pause(SETTLING)?;
+            drop(other);
+            with.push(rate(paths, arguments)?);
+            drop(agent);
+            without.push(rate(paths, arguments)?);
+        }
+        let ratios = ratios_to_neighbours(&with, &without);
+        let ratio = median(&ratios).context("no pair")?;
+        let lowest = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+        let rate = median(&without).context("no loop")?;
+        let cells = vec![
+            what.to_owned(),
+            format!("{rate:.0}"),
+            format!("{ratio:.4}"),
+            format!("{lowest:.4}"),
+        ];
+        table.row(cells, &[("overhead", (1.0 - ratio) * 100.0, GPU_WATCHED)]);
+    }
+    Ok(table)
+}
+
+/// Runs a loop, and returns its steps a second.
+fn rate(paths: &Paths, arguments: &[&str]) -> Result<f64> {
+    let mut workload = Workload::start(paths, arguments, SECONDS)?;
+    let report = workload.report()?;
+    let (steps, seconds) = (report["steps"].as_f64(), report["seconds"].as_f64());
+    let (steps, seconds) = steps.zip(seconds).context("the workload's report")?;
+    ensure!(steps > 0.0 && seconds > 0.0, "the workload did nothing: {report}");
+    Ok(steps / seconds)
+}
+
+/// A running loop; it ends when it is dropped.
+struct Workload(Child);
+
+impl Workload {
+    fn start(paths: &Paths, arguments: &[&str], seconds: &str) -> Result<Self> {
+        let mut command = Command::new(&paths.workload);
+        command.args(arguments).args(["--seconds", seconds, "--pid-file"]).arg(&paths.processes);
+        let child = command.args(["--pid-line", "sm=50"]).stdout(Stdio::piped()).spawn()?;
+        Ok(Self(child))
+    }
+
+    /// Waits for its last line.
+    fn report(&mut self) -> Result<Value> {
+        let output = self.0.stdout.take().context("its output")?;
+        let last = BufReader::new(output).lines().last().context("it says nothing")??;
+        Ok(serde_json::from_str(&last)?)
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn text(path: &Path) -> Result<String> {
+    PathBuf::from(path).into_os_string().into_string().ok().context("a path that is no text")
+}
