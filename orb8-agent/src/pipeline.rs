@@ -85,6 +85,7 @@ pub struct Pipeline {
     connections: ConnectionTable,
     traffic: TrafficSeries,
     gpu: Board,
+    rare: gpu::Rare,
     hubs: Hubs,
     unnamed: UnnamedEvents,
     clock: Clock,
@@ -177,6 +178,7 @@ impl Pipeline {
             connections: ConnectionTable::new(config.store.max_flows as usize),
             traffic: TrafficSeries::new(config.metrics.clone(), &config.node_name),
             gpu: Board::default(),
+            rare: gpu::Rare::default(),
             hubs: Hubs {
                 flow: Hub::new(config.hub),
                 dns: Hub::new(config.hub),
@@ -297,11 +299,6 @@ impl Pipeline {
     #[must_use]
     pub fn gpu(&self) -> Board {
         self.gpu.clone()
-    }
-
-    /// Adds a subscriber to accelerators' events.
-    pub fn subscribe_gpu(&mut self) -> Subscription<GpuEvent> {
-        self.hubs.gpu.subscribe()
     }
 
     /// Returns how many events of the network's signals are kept and were sent since start.

@@ -185,6 +185,21 @@ struct Place {
     waker: Option<Waker>,
 }
 
+impl<T> Subscription<T> {
+    /// Returns the sequence number of the first event that was kept, or else that follows.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.recent.first().map_or(u64::MAX, |batch| batch.first)
+    }
+
+    /// Puts older events before those that were kept.
+    pub fn precede(&mut self, items: Vec<StreamItem<T>>) {
+        if !items.is_empty() {
+            self.recent.insert(0, Arc::new(Batch { first: 0, items, bytes: 0 }));
+        }
+    }
+}
+
 impl<T: Weight> Hub<T> {
     /// Makes a hub without subscribers.
     #[must_use]
@@ -215,6 +230,12 @@ impl<T: Weight> Hub<T> {
     /// Adds an event. [`Hub::publish`] sends it.
     pub fn push(&mut self, time: UnixNanos, event: T) {
         self.add(StreamItem { time, happened: Happened::Event(event) });
+    }
+
+    /// Returns the sequence number that the next event gets.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.shared.log().next + self.pending.len() as u64
     }
 
     /// Adds that something was lost.

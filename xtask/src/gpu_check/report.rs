@@ -48,7 +48,7 @@ impl Report {
         for known in smi {
             let device = told.iter().find(|device| device.id == known.uuid);
             let is_there = if device.is_some() { 0.0 } else { 1.0 };
-            let cells = ["uuid", &device.map_or("–", |it| &*it.id), &known.uuid, "0"];
+            let cells = ["uuid", device.map_or("–", |it| &*it.id), &known.uuid, "0"];
             table.row(row(known.index, cells), &[("", is_there, Target::AtMost(0.0, ""))]);
             let Some(sample) = device.and_then(|device| device.sample.as_ref()) else { continue };
             let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / MIB);
