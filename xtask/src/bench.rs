@@ -11,7 +11,7 @@
 //! it this command builds itself again, optimised, and goes on there.
 
 #[cfg(feature = "bench")]
-mod agent;
+pub(crate) mod agent;
 #[cfg(feature = "bench")]
 mod cost;
 #[cfg(feature = "bench")]

@@ -201,18 +201,22 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // In order first: where filters have no link, it removes them.
-        let _ = kill(self.pid(), Signal::SIGTERM);
-        let start = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if start.elapsed() > PATIENCE {
-                eprintln!("warning: the agent does not end");
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            thread::sleep(Duration::from_millis(5));
+        end(&mut self.child);
+    }
+}
+
+/// Ends an agent, in order first: where filters have no link, it removes them.
+pub(crate) fn end(agent: &mut Child) {
+    let _ = kill(Pid::from_raw(agent.id().cast_signed()), Signal::SIGTERM);
+    let start = Instant::now();
+    while matches!(agent.try_wait(), Ok(None)) {
+        if start.elapsed() > PATIENCE {
+            eprintln!("warning: the agent does not end");
+            let _ = agent.kill();
+            let _ = agent.wait();
+            return;
         }
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -221,7 +225,7 @@ fn socket_in(directory: &Path) -> PathBuf {
 }
 
 /// The agent that was built beside this program.
-fn binary() -> Result<PathBuf> {
+pub(crate) fn binary() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let binary = own.with_file_name("orb8-agent");
     ensure!(

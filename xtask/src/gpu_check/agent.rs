@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::PathBuf,
     process::{Child, Command},
     thread,
     time::{Duration, Instant},
@@ -10,7 +9,6 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
-    sys::signal::{Signal, kill},
     time::{clock_getcpuclockid, clock_gettime},
     unistd::Pid,
 };
@@ -20,6 +18,8 @@ use orb8_proto::v1::{
 };
 use tempfile::TempDir;
 use tonic::transport::Endpoint;
+
+use crate::bench::agent;
 
 /// How long starting, attaching and stopping may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ impl Agent {
     pub(super) fn start() -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let child = Command::new(binary()?)
+        let child = Command::new(agent::binary()?)
             .args(["--signals", "gpu", "--listen", "off", "--admin-listen", "off"])
             .args(["--kubernetes", "off", "--log", "warn"])
             .arg("--socket")
@@ -133,27 +133,6 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        let _ = kill(self.pid(), Signal::SIGTERM);
-        let start = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if start.elapsed() > PATIENCE {
-                eprintln!("warning: the agent does not end");
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
+        agent::end(&mut self.child);
     }
-}
-
-/// The agent that was built beside this program.
-fn binary() -> Result<PathBuf> {
-    let binary = std::env::current_exe()?.with_file_name("orb8-agent");
-    ensure!(
-        binary.exists(),
-        "{} is missing: cargo build --release -p orb8-agent",
-        binary.display()
-    );
-    Ok(binary)
 }
