@@ -1,4 +1,5 @@
-//! Export over OTLP, OpenTelemetry's protocol: metrics, and flows, DNS, TCP and alerts as logs.
+//! Export over OTLP, OpenTelemetry's protocol: metrics, and flows, DNS, TCP, what happens to
+//! accelerators and alerts as logs.
 //!
 //! ```text
 //! hubs ──▶ collect ──▶ records ──▶ Queue ──batches──▶ LogSender ─────┐ retry
@@ -129,13 +130,15 @@ pub enum LogKind {
     Dns,
     /// Every TCP event but changes of state.
     Tcp,
-    /// Of DNS and TCP what goes wrong, and what was lost.
+    /// What happens to accelerators, and what is done with them.
+    Gpu,
+    /// Of DNS, TCP and accelerators what goes wrong, and what was lost.
     Alerts,
 }
 
 impl LogKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Flow, Self::Dns, Self::Tcp, Self::Alerts];
+    pub const ALL: [Self; 5] = [Self::Flow, Self::Dns, Self::Tcp, Self::Gpu, Self::Alerts];
 
     /// Returns the word for it in settings.
     #[must_use]
@@ -144,6 +147,7 @@ impl LogKind {
             Self::Flow => "flow",
             Self::Dns => "dns",
             Self::Tcp => "tcp",
+            Self::Gpu => "gpu",
             Self::Alerts => "alerts",
         }
     }

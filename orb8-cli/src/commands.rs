@@ -46,7 +46,7 @@ pub(crate) async fn run(cli: Cli, console: &mut Console) -> Result<Exit, CliErro
         Command::Record(args) => record::run(&global, args, console).await,
         #[cfg(all(feature = "demo", target_os = "linux"))]
         Command::Demo { command: crate::args::DemoCommand::Gpu(args) } => {
-            crate::demo::run(&args, console).await
+            crate::demo::run(&global, &args, console).await
         }
         Command::Diagnose => diagnose::run(&global, console).await,
         Command::Completions { shell } => completions(shell, console),

@@ -7,9 +7,11 @@
 //!   └─▶ PodResources server ◀────────────────────────────────┘
 //! ```
 //! Libraries and servers are stand-ins; everything that is shown has gone the way that it goes on a
-//! node. It ends with the command, and leaves nothing behind.
+//! node. It ends with the command, and leaves nothing behind; what is left of one that was killed, the
+//! next one removes.
 
 mod cgroups;
+mod folder;
 mod pods;
 
 use std::io::Write as _;
@@ -18,15 +20,15 @@ use std::time::Duration;
 use orb8_k8s::testing::{ApiServer, objects};
 use orb8_proto::v1::{QueryGpuResponse, Workload};
 use orb8_standins::pod_resources::PodResources;
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::args::{Cli, DemoGpuArgs};
+use crate::args::{Cli, DemoGpuArgs, GlobalArgs, OutputFormat};
 use crate::commands;
 use crate::console::Console;
 use crate::error::{CliError, Exit};
 use crate::standalone::Served;
 use cgroups::Cgroups;
+use folder::Folder;
 use pods::{Pod, Running};
 
 /// The node that it is.
@@ -46,18 +48,27 @@ struct Node {
     _pod_resources: PodResources,
     _api: ApiServer,
     paths: orb8_standins::Paths,
-    folder: TempDir,
+    folder: Folder,
 }
 
 /// Makes the node, starts an agent on it, and runs a command of ours that asks it.
-pub(crate) async fn run(args: &DemoGpuArgs, console: &mut Console) -> Result<Exit, CliError> {
+pub(crate) async fn run(
+    global: &GlobalArgs,
+    args: &DemoGpuArgs,
+    console: &mut Console,
+) -> Result<Exit, CliError> {
     let (scenario, pods) = scenario(args)?;
-    let folder = TempDir::with_prefix("orb8-demo-").map_err(failed("make a folder"))?;
+    let folder = Folder::make().map_err(failed("make a folder"))?;
     let socket = folder.path().join("agent.sock");
-    let asked = match command(args, &socket, console) {
+    let mut asked = match command(args, &socket, console) {
         Ok(asked) => asked,
         Err(error) => return Ok(console.usage(&error)),
     };
+    console.apply(&asked.global);
+    // What is said of output before the command holds for it too.
+    if asked.global.output == OutputFormat::Table {
+        asked.global.output = global.output;
+    }
     let node = Node::start(folder, &scenario, &pods).await?;
     let mut agent = Served::start(&node.settings(&socket)).await?;
     let interrupt = console.interrupt.clone();
@@ -165,7 +176,7 @@ fn knows_all(answer: &QueryGpuResponse) -> bool {
 }
 
 impl Node {
-    async fn start(folder: TempDir, scenario: &str, pods: &[Pod]) -> Result<Self, CliError> {
+    async fn start(folder: Folder, scenario: &str, pods: &[Pod]) -> Result<Self, CliError> {
         let paths = orb8_standins::install(&folder.path().join("libraries"))
             .map_err(failed("write the stand-ins"))?;
         paths.play(scenario).map_err(failed("write the scenario"))?;
@@ -179,7 +190,7 @@ impl Node {
         let pod_resources =
             PodResources::start(folder.path().join("kubelet.sock"), pods::given(pods))
                 .map_err(failed("start the kubelet's stand-in"))?;
-        let cgroups = Cgroups::make()?;
+        let cgroups = Cgroups::make(folder.name())?;
         let mut workloads = Vec::new();
         for pod in pods {
             workloads.extend(pod.start(&paths, &cgroups)?);

@@ -127,7 +127,8 @@
 //! `model`, `architecture`, `pci_address`, `serial`, `driver_version`, `part` (`parent`, `gpu_instance`,
 //! `compute_instance`, `profile`), `divided`, `state` (`ok`, `lost`, `silent`), `state_reason`, `lost_since`,
 //! `sample`, `shares`, `unattributed_memory_bytes`, `unattributed_utilization` and `counts`, since the agent
-//! started: `xids` (`code`, `class`, `action`, `meaning`, `count`), `last_xid` (a `code`), `last_xid_time`, `throttled` (`reason`, `time_ns`),
+//! started: `xids` (`code`, `class`, `action`, `meaning`, `count`, `last`), `last_xid` (a `code`),
+//! `last_xid_time`, `throttled` (`reason`, `time_ns`),
 //! `energy_joules`, `lost`, `silent`. A sample has the fields of `GpuSample` (`orb8-proto/proto/orb8/v1/gpu.proto`):
 //! ratios are 0 to 1, memory is bytes, clocks are megahertz; what the device does not tell is left out.
 //!
@@ -137,7 +138,7 @@
 //! `estimated`, `shared`) and `pids`. A process has `pid`, `name`, `workload`, `uses` (`gpu`, `device`, `kind`,
 //! `memory_bytes`, `utilization`) and `activity`, with the fields of `GpuActivity`; a leak has `pid`, `name`,
 //! `workload`, `gpus`, `leaks` (whether it is one), `since` and the `memory` of that activity. Health has
-//! `verdict` (`ok`, `warn`, `bad`), `findings` (`verdict`, `what`, `remedy`) and what they are made from.
+//! `verdict` (`ok`, `warn`, `bad`), `findings` (`verdict`, `what`, `remedy`, `last`) and what they are made from.
 //!
 //! An event of a device has `event`, `gpu`, `device`, `index`, `parent`, `parent_index`, `pci_address`, `process`
 //! (`pid`, `name`), `workloads`, and what its kind has to tell: `xid`; `began` and `reasons`; `count`; `bytes` and

@@ -364,11 +364,16 @@ pub enum Counter {
     Unmatched = 5,
     /// Batches of copies that are too long: only the first of their sizes are added up.
     Partial = 6,
+    /// Times that memory was told of.
+    MemoryTold = 7,
+    /// What telling of it took, nanoseconds: a stack is walked and a record is written, which is
+    /// dearer than the trap.
+    MemoryToldNs = 8,
 }
 
 impl Counter {
     /// Length of the array.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 9;
 }
 
 /// Returns the cookie of a place where the program that stands for all of them is to do what `program`

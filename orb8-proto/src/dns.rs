@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::filter::{DnsFields, End, FlowFields};
-use crate::flow::{addr, owner_fields, present};
+use crate::flow::{addr, owner_fields, owners_alone, present};
 use crate::v1::dns_answer::Data;
 use crate::v1::{
     Direction, DnsAnswer, DnsExchange, DnsOutcome, DnsSide, DnsSummary, Endpoint, LocalEnd,
@@ -110,36 +110,9 @@ impl DnsSummary {
         let local = self.side().local_end().end().unwrap_or(End::Source);
         self.workload.as_ref().filter(|_| end == local)
     }
-
-    /// It has no addresses.
-    const fn endpoint(&self, _: End) -> Option<&Endpoint> {
-        None
-    }
 }
 
-impl FlowFields for DnsSummary {
-    fn ip(&self, _: End) -> Option<IpAddr> {
-        None
-    }
-
-    fn port(&self, _: End) -> Option<u16> {
-        None
-    }
-
-    owner_fields! {}
-
-    fn protocol(&self) -> Protocol {
-        Protocol::Unspecified
-    }
-
-    fn direction(&self) -> Direction {
-        Direction::Unspecified
-    }
-
-    fn interface(&self) -> Option<&str> {
-        None
-    }
-}
+owners_alone! { DnsSummary }
 
 impl DnsFields for DnsSummary {
     fn name(&self) -> Option<&str> {

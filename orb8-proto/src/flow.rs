@@ -58,6 +58,44 @@ macro_rules! owner_fields {
 
 pub(crate) use owner_fields;
 
+/// Has filters read something that has owners, and no addresses, ports or direction.
+macro_rules! owners_alone {
+    ($of:ty) => {
+        impl $of {
+            /// It has no addresses.
+            const fn endpoint(&self, _: End) -> Option<&$crate::v1::Endpoint> {
+                None
+            }
+        }
+
+        impl $crate::filter::FlowFields for $of {
+            fn ip(&self, _: End) -> Option<std::net::IpAddr> {
+                None
+            }
+
+            fn port(&self, _: End) -> Option<u16> {
+                None
+            }
+
+            $crate::flow::owner_fields! {}
+
+            fn protocol(&self) -> $crate::v1::Protocol {
+                $crate::v1::Protocol::Unspecified
+            }
+
+            fn direction(&self) -> $crate::v1::Direction {
+                $crate::v1::Direction::Unspecified
+            }
+
+            fn interface(&self) -> Option<&str> {
+                None
+            }
+        }
+    };
+}
+
+pub(crate) use owners_alone;
+
 impl Endpoint {
     /// Returns the address, `None` where `ip` is not 4 or 16 bytes. A mapped IPv4 address is IPv4.
     #[must_use]

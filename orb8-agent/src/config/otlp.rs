@@ -231,7 +231,7 @@ mod tests {
     fn log_kinds_are_named() {
         assert_eq!(log_kinds("flow, alerts"), Ok(vec![LogKind::Flow, LogKind::Alerts]));
         for bad in ["", "flow,", "flows", "FLOW"] {
-            assert!(log_kinds(bad).unwrap_err().contains("flow, dns, tcp, alerts"), "{bad}");
+            assert!(log_kinds(bad).unwrap_err().contains("flow, dns, tcp, gpu, alerts"), "{bad}");
         }
     }
 }

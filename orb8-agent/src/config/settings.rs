@@ -285,8 +285,8 @@ settings! {
     OTLP_HISTOGRAMS = "otlp-histograms" "ORB8_OTLP_HISTOGRAMS" "KIND", DEFAULT_OTLP_HISTOGRAMS, Some("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"),
         "Buckets of histograms that are sent: `explicit`, or `exponential` where the backend takes them.";
     OTLP_LOGS = "otlp-logs" "ORB8_OTLP_LOGS" "NAMES", DefaultValue::Unset, None,
-        "What is sent to the collector as logs, comma-separated: `flow`, `dns`, `tcp`, and `alerts`, which is \
-         what goes wrong with DNS and TCP and what was lost. Unset: none.";
+        "What is sent to the collector as logs, comma-separated: `flow`, `dns`, `tcp`, `gpu`, and `alerts`, \
+         which is what goes wrong with DNS, TCP and accelerators and what was lost. Unset: none.";
     OTLP_FLOW_INTERVAL = "otlp-flow-interval" "ORB8_OTLP_FLOW_INTERVAL" "DURATION", DEFAULT_OTLP_FLOW_INTERVAL, None,
         "How often a flow that goes on has a log record, 1s to 1h. Its end has one in any case.";
     OTLP_QUEUE_SIZE = "otlp-queue-size" "ORB8_OTLP_QUEUE_SIZE" "RECORDS", DEFAULT_OTLP_QUEUE_SIZE, None,

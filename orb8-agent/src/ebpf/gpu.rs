@@ -191,6 +191,17 @@ impl GpuProbes {
     /// Returns run time and runs of each loaded program; all zero where the kernel keeps no statistics.
     #[must_use]
     pub fn run_times(&self) -> Vec<ProgramRun> {
-        self.object.run_times()
+        let mut programs = self.object.run_times();
+        for many in self.multi.iter().flat_map(Multi::run_times) {
+            match programs.iter_mut().find(|one| one.name == many.name) {
+                // Loaded twice: for links of one place and of many.
+                Some(one) => {
+                    one.run.run_ns += many.run.run_ns;
+                    one.run.runs += many.run.runs;
+                }
+                None => programs.push(many),
+            }
+        }
+        programs
     }
 }

@@ -72,6 +72,12 @@ impl RingReader {
         Ok(reader)
     }
 
+    /// Returns the bytes of data that it has room for.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
     /// Makes it something that a runtime waits on. Call it within one.
     ///
     /// # Errors

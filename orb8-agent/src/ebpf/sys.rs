@@ -18,7 +18,7 @@ use zerocopy::FromZeros;
 
 use super::mapping::{Access, Mapping};
 pub(crate) use batch::{BatchDrain, BatchRead};
-pub(crate) use multi::{MultiProbe, link_multi_probe, load_multi_probe};
+pub(crate) use multi::{MultiProbe, link_multi_probe, load_multi_probe, run_time};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;

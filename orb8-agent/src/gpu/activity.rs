@@ -33,7 +33,10 @@ pub struct ProcessActivity {
     pub waits: Vec<Waits>,
     /// Modules that it loaded, and for how long its threads waited for that.
     pub modules: Calls,
-    /// NCCL's communicators, the busiest first; bounded, and what has no row is in none.
+    /// Collectives of all its communicators, those that are forgotten and those without a row below
+    /// included; a row for each kind that there were.
+    pub collectives: Vec<Collectives>,
+    /// NCCL's communicators, the busiest first; bounded.
     pub communicators: Vec<Communicator>,
     /// What of its calls is seen.
     pub coverage: Coverage,
@@ -224,7 +227,7 @@ pub struct Communicator {
     pub behind: Option<u64>,
     /// The rank that is behind.
     pub slowest_rank: Option<u32>,
-    /// Ranks that do not answer, by NCCL's own account.
+    /// Ranks that do not answer, by NCCL's own account; bounded.
     pub missing_ranks: Vec<u32>,
     /// Whether the counts are NCCL's own (RAS) and not from its calls.
     pub is_from_ras: bool,

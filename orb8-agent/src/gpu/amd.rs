@@ -19,7 +19,7 @@ use super::config::GpuConfig;
 use super::device::{Device, DeviceId, Part, SourceKind, Vendor};
 use super::reading::{DeviceState, ProcessUse, Reading, Seen, UseKind};
 use super::sample::{Busy, Memory, Sample};
-use super::source::{Source, SourceError};
+use super::source::{Source, SourceError, Unread};
 use super::sysfs::{self, Card};
 use crate::clock::Clock;
 use crate::event::UnixNanos;
@@ -51,9 +51,13 @@ pub struct AmdSource {
     finding: Aside<PathBuf, (Vec<Card>, Vec<Node>)>,
     boards: Vec<Board>,
     nodes: Vec<Node>,
-    processes: Aside<(Processes, Checked), (Vec<Use>, u64)>,
+    processes: Aside<(Processes, Checked), (Vec<Use>, u64, Unread)>,
     /// What made no sense in processes, and on devices that are gone.
     invalid: (u64, u64),
+    /// Processes that there was no room for.
+    left_out: Unread,
+    /// Readings without processes, since KFD was late.
+    late: Unread,
 }
 
 /// A device, and who reads it.
@@ -82,6 +86,8 @@ impl AmdSource {
             nodes: Vec::new(),
             processes: Aside::new("orb8-amd-kfd", (Processes::new(sys), Checked::default())),
             invalid: (0, 0),
+            left_out: Unread::default(),
+            late: Unread::default(),
         }
     }
 
@@ -132,12 +138,22 @@ impl Source for AmdSource {
         let nodes = self.nodes.clone();
         let boards = join_all(self.boards.iter_mut().map(|board| board.read(time)));
         let uses = self.processes.run(DEADLINE, move |(processes, checked)| {
-            (processes.read(&nodes, Instant::now(), checked), checked.invalid)
+            let uses = processes.read(&nodes, Instant::now(), checked);
+            (uses, checked.invalid, processes.unread())
         });
         let (devices, uses) = tokio::join!(boards, uses);
-        // Without its processes a device is still worth telling.
-        let (uses, invalid) = uses.unwrap_or_else(|_| (Vec::new(), self.invalid.0));
-        self.invalid.0 = invalid;
+        let uses = match uses {
+            Ok((uses, invalid, left_out)) => {
+                (self.invalid.0, self.left_out) = (invalid, left_out);
+                uses
+            }
+            // Without its processes a device is still worth telling.
+            Err(late) => {
+                self.late.count += 1;
+                self.late.last = Some(format!("who computes (KFD): {late}"));
+                Vec::new()
+            }
+        };
         Ok(Reading {
             source: SourceKind::Amd,
             devices: devices.into_iter().flatten().collect(),
@@ -150,6 +166,10 @@ impl Source for AmdSource {
     fn invalid(&self) -> u64 {
         let (processes, gone) = self.invalid;
         self.boards.iter().map(|board| board.invalid).sum::<u64>() + processes + gone
+    }
+
+    fn unread(&self) -> Unread {
+        self.left_out.clone().and(self.late.clone())
     }
 }
 

@@ -29,7 +29,7 @@ use super::source::Source;
 use super::tpu::TpuSource;
 use super::view::{Board, View};
 use crate::clock::Clock;
-use crate::event::{Event, Payload};
+use crate::event::{Event, Loss, Payload, Signal, UnixNanos};
 use crate::gpu::cuda::Watched;
 use crate::pipeline::{self, SharedPipeline};
 use calls::Calls;
@@ -79,6 +79,8 @@ pub struct Collector {
     clock: Clock,
     /// Of containers that hold what a source has to look for in their network.
     followed: Pids,
+    /// Records of calls that were lost until now.
+    lost: u64,
     cancel: CancellationToken,
 }
 
@@ -105,6 +107,7 @@ impl Collector {
             board,
             clock: Clock::system(),
             followed: Arc::default(),
+            lost: 0,
             cancel,
         }
     }
@@ -168,6 +171,7 @@ impl Collector {
         let listing = self.holders.as_ref().map_or_else(unasked, Holders::listing);
         let mut who = |pid| self.processes.process(pid);
         let Watched { activity, events, watching } = self.calls.collect(now, &mut who);
+        let lost = watching.lost;
         let news = News { answers, listing, activity, events, watching };
         self.clock.sync();
         let time = self.clock.now();
@@ -178,6 +182,7 @@ impl Collector {
         }
         self.follow(&view, &holders, now);
         self.tell(events);
+        self.tell_lost(lost, time);
         self.board.put(view);
         self.board.read()
     }
@@ -217,6 +222,16 @@ impl Collector {
                 subject: None,
                 payload: Payload::Gpu(Box::new(event)),
             }));
+            pipeline::lock(&self.pipeline).ingest(&mut batch);
+        }
+    }
+
+    /// Says in the stream of events how many of them are missing.
+    fn tell_lost(&mut self, lost: u64, time: UnixNanos) {
+        let moments = lost.saturating_sub(std::mem::replace(&mut self.lost, lost));
+        if moments > 0 {
+            let loss = Loss { signal: Signal::Gpu, moments, ..Loss::default() };
+            let mut batch = vec![Event { time, subject: None, payload: Payload::Loss(loss) }];
             pipeline::lock(&self.pipeline).ingest(&mut batch);
         }
     }

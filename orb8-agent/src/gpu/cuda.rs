@@ -130,6 +130,7 @@ impl CudaWatch {
             cost: report.cost,
             budget: self.budget,
             lost: report.lost,
+            ring: report.ring,
             map_bytes: report.map_bytes,
             programs: report.runs,
         };

@@ -17,7 +17,7 @@ use super::device::{Device, DeviceId, PciAddress, SourceKind, Vendor};
 use super::reading::{DeviceState, ProcessUse, Reading, Seen};
 use super::sample::{Busy, Sample};
 use super::scan::Scan;
-use super::source::{Source, SourceError};
+use super::source::{Source, SourceError, Unread};
 use super::sysfs::{self, Card};
 use crate::clock::Clock;
 use crate::event::UnixNanos;
@@ -41,10 +41,11 @@ const DRIVERS: [(&str, Vendor); 3] =
 #[derive(Debug)]
 pub struct DrmSource {
     sys: PathBuf,
-    reader: Aside<Reader, (Told, u64)>,
+    reader: Aside<Reader, (Told, u64, Unread)>,
     /// As the reader last told it.
     known: Vec<Seen>,
     invalid: u64,
+    unread: Unread,
 }
 
 /// Devices, and who uses them.
@@ -77,7 +78,8 @@ impl DrmSource {
             checked: Checked::default(),
         };
         let reader = Aside::new("orb8-drm", reader);
-        Self { sys: roots.sys.clone(), reader, known: Vec::new(), invalid: 0 }
+        let unread = Unread::default();
+        Self { sys: roots.sys.clone(), reader, known: Vec::new(), invalid: 0, unread }
     }
 }
 
@@ -89,11 +91,12 @@ impl Source for DrmSource {
     async fn read(&mut self) -> Result<Reading, SourceError> {
         let time = Clock::system().now();
         let told = self.reader.run(DEADLINE, move |reader| {
-            (reader.read(time, Instant::now()), reader.checked.invalid)
+            let told = reader.read(time, Instant::now());
+            (told, reader.checked.invalid, reader.scan.unread().and(reader.clients.unread()))
         });
         let (devices, processes) = match told.await {
-            Ok((told, invalid)) => {
-                self.invalid = invalid;
+            Ok((told, invalid, unread)) => {
+                (self.invalid, self.unread) = (invalid, unread);
                 told
             }
             Err(late) if self.known.is_empty() => {
@@ -127,6 +130,10 @@ impl Source for DrmSource {
 
     fn invalid(&self) -> u64 {
         self.invalid
+    }
+
+    fn unread(&self) -> Unread {
+        self.unread.clone()
     }
 }
 

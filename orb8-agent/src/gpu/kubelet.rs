@@ -195,20 +195,34 @@ impl Kubelet {
 
     /// Asks once, about one pod or all.
     pub async fn ask(&mut self, pod: Option<PodName>, now: Instant) -> &Listing {
-        let told = match pod.filter(|_| self.offers_get && self.listing.read.is_some()) {
-            Some(pod) => self.get(pod).await,
-            None => self.list().await,
-        };
-        match told {
-            Ok(Bounded { given, problem }) => {
+        match self.told(pod, now).await {
+            Ok((Bounded { given, problem }, read)) => {
                 self.note_given(given);
-                self.listing.read = Some(now);
+                self.listing.read = read;
                 self.listing.problem = problem;
                 self.look_at_allocatable(now).await;
             }
             Err(error) => self.fail(&error, now),
         }
         &self.listing
+    }
+
+    /// Returns what was given, and of when the last list is. One pod's answer says nothing about the
+    /// others: what they gave back, and what they were given meanwhile, shows in a list alone.
+    async fn told(
+        &mut self,
+        pod: Option<PodName>,
+        now: Instant,
+    ) -> Result<(Bounded, Option<Instant>), KubeletError> {
+        let read = self.listing.read;
+        let is_recent =
+            read.is_some_and(|read| now.saturating_duration_since(read) < LIST_INTERVAL);
+        if let Some(pod) = pod.filter(|_| self.offers_get && is_recent)
+            && let Some(got) = self.get(pod).await?
+        {
+            return Ok((got, read));
+        }
+        Ok((self.list().await?, Some(now)))
     }
 
     fn note_given(&mut self, given: Vec<Given>) {
@@ -244,8 +258,9 @@ impl Kubelet {
         Ok(take(pods))
     }
 
-    /// Asks about one pod, and leaves the others as they are known.
-    async fn get(&mut self, pod: PodName) -> Result<Bounded, KubeletError> {
+    /// Asks about one pod, and leaves the others as they are known; `None` where that tells nothing
+    /// new, so that the list has to say.
+    async fn get(&mut self, pod: PodName) -> Result<Option<Bounded>, KubeletError> {
         let PodName { namespace: pod_namespace, pod: pod_name } = pod.clone();
         let request = GetPodResourcesRequest { pod_name, pod_namespace };
         let told = self
@@ -260,16 +275,16 @@ impl Kubelet {
                 let others = self.listing.given.iter().filter(|given| given.pod != pod);
                 bounded.given.extend(others.cloned());
                 bounded.given.sort_unstable();
-                Ok(bounded)
+                Ok(Some(bounded).filter(|got| *got.given != *self.listing.given))
             }
-            // It is not offered, or switched off, or the pod is gone: the list says.
+            // It is not offered, or switched off, or the pod is gone.
             Err(KubeletError::Old) => {
                 self.offers_get = false;
-                self.list().await
+                Ok(None)
             }
             Err(KubeletError::Refused(status)) => {
                 self.offers_get = !status.message().contains("disabled");
-                self.list().await
+                Ok(None)
             }
             Err(error) => Err(error),
         }

@@ -9,7 +9,7 @@
 //! One thread asks the driver. Each call can hang, so it is made where others see it (`progress`):
 //! the thread that waits too long for one device is left behind with it, and another one asks the
 //! other devices, a few times at most. When the call returns, the device is taken up again. Nobody
-//! ever waits longer than `READ` for a reading, and what is known by then is told.
+//! ever waits longer than [`Patience`] says for a reading, and what is known by then is told.
 //!
 //! The library is closed and opened anew when the driver goes away or all devices are lost, with a
 //! pause between, and not before every thread is out of it.
@@ -51,11 +51,19 @@ mod xids;
 #[cfg(test)]
 mod tests;
 
-/// For how long a reading is waited for: well below a second, which is the shortest interval.
-const READ: Duration = Duration::from_millis(800);
+/// For how long is waited.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// For a reading.
+    reading: Duration,
+    /// For a call: after that it hangs.
+    call: Duration,
+}
 
-/// After which a call hangs. The slowest that is made measures for 20 ms.
-const CALL: Duration = Duration::from_millis(400);
+/// Well below a second, which is the shortest interval. The slowest call that is made measures for
+/// 20 ms.
+const PATIENCE: Patience =
+    Patience { reading: Duration::from_millis(800), call: Duration::from_millis(400) };
 
 /// NVIDIA's devices, by the driver's management library.
 #[derive(Debug)]
@@ -63,6 +71,7 @@ pub struct NvmlSource {
     config: Arc<GpuConfig>,
     shared: Arc<Shared>,
     asking: Option<Asking>,
+    patience: Patience,
 }
 
 /// The thread that asks.
@@ -76,7 +85,8 @@ impl NvmlSource {
     /// Reads nothing yet.
     #[must_use]
     pub fn new(config: &GpuConfig) -> Self {
-        Self { config: Arc::new(config.clone()), shared: Arc::default(), asking: None }
+        let config = Arc::new(config.clone());
+        Self { config, shared: Arc::default(), asking: None, patience: PATIENCE }
     }
 
     /// Returns the thread that asks, after it was started where there is none.
@@ -133,12 +143,13 @@ impl NvmlSource {
     fn leave_behind(&self, progress: &Progress, now: Instant) -> bool {
         let Some(waiting) = progress.waiting() else { return false };
         let Some(index) = waiting.device else { return false };
-        now.saturating_duration_since(waiting.since) >= CALL
+        now.saturating_duration_since(waiting.since) >= self.patience.call
             && self.shared.leave_behind(progress, index, waiting)
     }
 
     async fn wait(&mut self) -> Result<Option<Waiting>, SourceError> {
-        let start = Instant::now();
+        let Patience { reading, call } = self.patience;
+        let end = Instant::now() + reading;
         let round = self.shared.request();
         loop {
             let progress = self.asking()?;
@@ -146,15 +157,15 @@ impl NvmlSource {
             if self.shared.state().finished >= round {
                 return Ok(None);
             }
-            if now >= start + READ {
+            if now >= end {
                 return Ok(progress.waiting());
             }
             if self.leave_behind(&progress, now) {
                 continue;
             }
-            let due = progress.waiting().map_or(now + CALL, |waiting| waiting.since + CALL);
+            let due = progress.waiting().map_or(now + call, |waiting| waiting.since + call);
             // One that may not be left behind is waited for like any other.
-            let due = if due <= now { start + READ } else { due.min(start + READ) };
+            let due = if due <= now { end } else { due.min(end) };
             let done = self.shared.done.notified();
             let _ = tokio::time::timeout(due.saturating_duration_since(now), done).await;
         }

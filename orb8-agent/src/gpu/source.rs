@@ -42,6 +42,18 @@ pub struct Unread {
     pub last: Option<String>,
 }
 
+impl Unread {
+    /// Says what there was no room for.
+    pub(super) fn beyond(count: u64, what: impl FnOnce() -> String) -> Self {
+        Self { count, last: (count > 0).then(what) }
+    }
+
+    /// Adds what another place did not tell.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { count: self.count + other.count, last: other.last.or(self.last) }
+    }
+}
+
 /// Why a source tells nothing, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::activity::{Allocated, Calls, CollectiveKind, CopyKind, ProcessActivity, WaitKind};
+use super::activity::{
+    Allocated, Calls, CollectiveKind, Collectives, CopyKind, ProcessActivity, WaitKind,
+};
 use super::event::AllocationKind;
 use crate::event::UnixNanos;
 use crate::identity::Workload;
@@ -46,7 +48,7 @@ struct Owned {
 /// What all processes of one owner did since the first of them was watched.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OwnerTotals {
-    /// Whose it is; `None` for processes that nobody is known to own.
+    /// Whose it is; `None` for processes that nobody is known to own, and for owners beyond the bound.
     pub workload: Option<Arc<Workload>>,
     /// When its sums began at zero.
     pub since: UnixNanos,
@@ -114,10 +116,9 @@ impl Totals {
             let id = (process.process.pid, process.since);
             let sums = Sums::of(process);
             let before = self.processes.remove(&id).unwrap_or_default();
-            if let Some(owned) = self.owned(process, now) {
-                owned.totals.sums.add_growth(&sums, &before);
-                owned.totals.note(process);
-            }
+            let owned = self.owned(process, now);
+            owned.totals.sums.add_growth(&sums, &before);
+            owned.totals.note(process);
             processes.insert(id, sums);
         }
         self.processes = processes;
@@ -130,11 +131,12 @@ impl Totals {
             .collect()
     }
 
-    fn owned(&mut self, process: &ProcessActivity, now: Instant) -> Option<&mut Owned> {
-        let workload = process.process.workload.as_ref();
-        let key = OwnerNames::of(workload.map(AsRef::as_ref));
+    /// Finds whose sums a process's are. Where there is no room for its owner, they are nobody's.
+    fn owned(&mut self, process: &ProcessActivity, now: Instant) -> &mut Owned {
+        let mut workload = process.process.workload.as_ref();
+        let mut key = OwnerNames::of(workload.map(AsRef::as_ref));
         if !self.owners.contains_key(&key) && self.owners.len() >= OWNERS {
-            return None;
+            (workload, key) = (None, OwnerNames::default());
         }
         let owned = self.owners.entry(key).or_insert_with(|| Owned {
             totals: OwnerTotals::default(),
@@ -143,7 +145,7 @@ impl Totals {
         });
         owned.seen = now;
         owned.totals.workload = workload.cloned();
-        Some(owned)
+        owned
     }
 }
 
@@ -205,16 +207,14 @@ impl Sums {
         for waits in &process.waits {
             sums.waits[waits.kind as usize] = Waited::of(&waits.calls);
         }
-        for collectives in process.communicators.iter().flat_map(|comm| &comm.collectives) {
-            let sum = &mut sums.collectives[collectives.kind as usize];
-            sum.count += collectives.count;
-            sum.bytes += collectives.bytes.unwrap_or(0);
+        for Collectives { kind, count, bytes } in &process.collectives {
+            let bytes = bytes.unwrap_or(0);
+            sums.collectives[*kind as usize] = Moved { count: *count, bytes };
         }
         sums
     }
 
-    /// Adds by how much a process's sums grew. One that a process lost (a communicator that was
-    /// forgotten) takes nothing away.
+    /// Adds by how much a process's sums grew. One that begins again takes nothing away.
     fn add_growth(&mut self, now: &Self, before: &Self) {
         let Self {
             launches,

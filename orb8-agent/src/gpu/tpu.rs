@@ -24,7 +24,7 @@ use super::netns;
 use super::reading::{DeviceState, ProcessUse, Reading, Seen, UseKind};
 use super::sample::{Busy, Memory, Sample};
 use super::scan::Scan;
-use super::source::{Source, SourceError};
+use super::source::{Source, SourceError, Unread};
 use crate::clock::Clock;
 use crate::event::UnixNanos;
 use chips::{Chip, chips, file_number};
@@ -58,6 +58,7 @@ pub struct TpuSource {
     looking: Aside<Look, Found>,
     clients: HashMap<Place, Client>,
     checked: Checked,
+    unread: Unread,
 }
 
 /// What is looked at on a thread of its own.
@@ -76,6 +77,8 @@ struct Found {
     chips: Vec<Chip>,
     /// Of each network and port, the processes there with the files of chips that they have open.
     places: BTreeMap<(u64, u16), BTreeMap<u32, BTreeSet<u32>>>,
+    /// Files of chips that were not looked at.
+    unread: Unread,
 }
 
 /// One workload's answer.
@@ -109,6 +112,7 @@ impl TpuSource {
             looking: Aside::new("orb8-tpu", look),
             clients: HashMap::new(),
             checked: Checked::default(),
+            unread: Unread::default(),
         }
     }
 
@@ -218,6 +222,7 @@ impl Source for TpuSource {
                 folder.display()
             )));
         }
+        self.unread.clone_from(&found.unread);
         let time = Clock::system().now();
         let answers = self.ask(&found).await;
         Ok(self.interpret(&found, answers, time))
@@ -225,6 +230,10 @@ impl Source for TpuSource {
 
     fn invalid(&self) -> u64 {
         self.checked.invalid
+    }
+
+    fn unread(&self) -> Unread {
+        self.unread.clone()
     }
 }
 
@@ -258,7 +267,7 @@ impl Look {
                 places.entry((network, port)).or_default().insert(pid, files.clone());
             }
         }
-        Found { chips, places }
+        Found { chips, places, unread: self.scan.unread() }
     }
 }
 

@@ -12,7 +12,7 @@ use super::sample::ThrottleReason;
 use super::share::Shares;
 use super::totals::OwnerTotals;
 use crate::event::UnixNanos;
-use crate::status::ProgramRun;
+use crate::status::{ProgramRun, RingStatus};
 
 /// Where the last [`View`] is. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +70,8 @@ pub struct DeviceView {
 pub struct DeviceCounts {
     /// XID events by number.
     pub xids: BTreeMap<u32, u64>,
+    /// When the last of each number was.
+    pub xid_times: BTreeMap<u32, UnixNanos>,
     /// The last of them.
     pub last_xid: Option<u32>,
     /// When that was; 0 where there was none.
@@ -146,6 +148,8 @@ pub struct Watching {
     pub budget: f64,
     /// Events that the ring had no room for.
     pub lost: u64,
+    /// The ring; `None` before there is one.
+    pub ring: Option<RingStatus>,
     /// Memory that the kernel says the maps take, bytes.
     pub map_bytes: u64,
     /// Run times of the programs; zeroes where the kernel keeps no statistics.

@@ -73,7 +73,9 @@ since the first of them was watched. It stays for a minute after the last one en
 cost more than `--gpu-trace-budget`, launches and copies are watched in a part of the time and these are \
 estimates: `orb8 gpu processes` says of which.
 
-`--dcgm-compat` adds dcgm-exporter's names (`DCGM_FI_DEV_GPU_UTIL`, …) with its labels and units.
+`--dcgm-compat` adds dcgm-exporter's names (`DCGM_FI_DEV_GPU_UTIL`, …) with its labels and units. \
+`DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL` is left out, whose meaning and unit are not the same in all of its versions: \
+there are `DCGM_FI_PROF_NVLINK_TX_BYTES` and `DCGM_FI_PROF_NVLINK_RX_BYTES`.
 
 ";
 

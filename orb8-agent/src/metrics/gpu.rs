@@ -5,7 +5,9 @@
 
 mod dcgm;
 mod labels;
+mod owners;
 mod read;
+mod told;
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use crate::gpu::share::{Share, Standing};
 use crate::gpu::totals::OwnerTotals;
 use crate::gpu::view::{DeviceView, SourceHealth, View};
 use labels::Device;
-use read::Told;
+use told::Told;
 
 pub(super) use dcgm::families as dcgm_families;
 
@@ -118,7 +120,7 @@ gpu! {
     "orb8_gpu_unattributed_memory" [] Gauge,
         Read::Device(|at, to| to.bytes(at.shares.unattributed_memory)),
         "Used device memory that is nobody's known, bytes: with orb8_gpu_pod_memory_used it sums to \
-         orb8_gpu_memory_used.";
+         orb8_gpu_memory_used, on a divided device with those of its instances.";
     "orb8_gpu_unattributed_utilization" [] Gauge,
         Read::Device(|at, to| to.gauge(at.shares.unattributed_busy)),
         "Busy time that is nobody's known, 0 to 1: with orb8_gpu_pod_utilization it sums to \
@@ -202,18 +204,24 @@ gpu! {
     "orb8_gpu_instance_memory_size" [] Gauge,
         Read::Instance(|at, to| to.bytes(at.memory().total)),
         "Memory of a MIG instance, bytes.";
+    "orb8_gpu_instance_unattributed_memory" [] Gauge,
+        Read::Instance(|at, to| to.bytes(at.shares.unattributed_memory)),
+        "Used memory of a MIG instance that is nobody's known, bytes.";
+    "orb8_gpu_instance_unattributed_utilization" [] Gauge,
+        Read::Instance(|at, to| to.gauge(at.shares.unattributed_busy)),
+        "Busy time of a MIG instance that is nobody's known, 0 to 1.";
 
-    "orb8_gpu_pod_memory_used" ["basis"] Gauge, Read::Share(read::share_memory),
+    "orb8_gpu_pod_memory_used" ["basis"] Gauge, Read::Share(owners::share_memory),
         "Device memory of one owner, bytes, and how that was found: `exact`, `estimated`, `shared`.";
-    "orb8_gpu_pod_utilization" ["basis"] Gauge, Read::Share(read::share_busy),
+    "orb8_gpu_pod_utilization" ["basis"] Gauge, Read::Share(owners::share_busy),
         "Busy time of one owner, of the whole device's 1, and how that was found.";
-    "orb8_gpu_pod_holds" ["resource"] Gauge, Read::Share(read::holds),
+    "orb8_gpu_pod_holds" ["resource"] Gauge, Read::Share(owners::holds),
         "1 for each device or part that a container was given.";
-    "orb8_gpu_pod_idle_seconds" [] Gauge, Read::Share(read::idle),
+    "orb8_gpu_pod_idle_seconds" [] Gauge, Read::Share(owners::idle),
         "For how long a container has held a device without using it; 0 while it uses it.";
-    "orb8_gpu_pod_idle" [] Gauge, Read::Share(read::idle_long),
+    "orb8_gpu_pod_idle" [] Gauge, Read::Share(owners::idle_long),
         "Whether that is longer than --gpu-idle-after, 1 or 0.";
-    "orb8_gpu_pod_unallocated" [] Gauge, Read::Share(read::unallocated),
+    "orb8_gpu_pod_unallocated" [] Gauge, Read::Share(owners::unallocated),
         "1 for who uses a device that it was not given.";
 
     "orb8_gpu_pod_launches_total" [] Counter, Read::Owner(|at, to| to.count(at.sums.launches)),
@@ -221,11 +229,11 @@ gpu! {
     "orb8_gpu_pod_graph_launches_total" [] Counter,
         Read::Owner(|at, to| to.count(at.sums.graph_launches)),
         "CUDA graphs that its processes launched.";
-    "orb8_gpu_pod_allocations_total" ["kind"] Counter, Read::Owner(read::allocations),
+    "orb8_gpu_pod_allocations_total" ["kind"] Counter, Read::Owner(owners::allocations),
         "Allocations of memory.";
-    "orb8_gpu_pod_allocated_bytes_total" ["kind"] Counter, Read::Owner(read::allocated_bytes),
+    "orb8_gpu_pod_allocated_bytes_total" ["kind"] Counter, Read::Owner(owners::allocated_bytes),
         "Memory that was allocated.";
-    "orb8_gpu_pod_freed_bytes_total" ["kind"] Counter, Read::Owner(read::freed_bytes),
+    "orb8_gpu_pod_freed_bytes_total" ["kind"] Counter, Read::Owner(owners::freed_bytes),
         "Memory that was given back.";
     "orb8_gpu_pod_allocation_failures_total" [] Counter,
         Read::Owner(|at, to| to.count(at.sums.failed)),
@@ -236,13 +244,13 @@ gpu! {
     "orb8_gpu_pod_leak_bytes_per_second" [] Gauge,
         Read::Owner(|at, to| to.gauge(Some(at.leak_growth))),
         "Growth of what a process seems to lose; 0 where none does.";
-    "orb8_gpu_pod_copies_total" ["kind"] Counter, Read::Owner(read::copies),
+    "orb8_gpu_pod_copies_total" ["kind"] Counter, Read::Owner(owners::copies),
         "Copies to, from and between devices.";
-    "orb8_gpu_pod_copied_bytes_total" ["kind"] Counter, Read::Owner(read::copied_bytes),
+    "orb8_gpu_pod_copied_bytes_total" ["kind"] Counter, Read::Owner(owners::copied_bytes),
         "Bytes that they copied.";
-    "orb8_gpu_pod_waits_total" ["kind"] Counter, Read::Owner(read::waits),
+    "orb8_gpu_pod_waits_total" ["kind"] Counter, Read::Owner(owners::waits),
         "Times that its threads waited for a device.";
-    "orb8_gpu_pod_wait_seconds_total" ["kind"] Counter, Read::Owner(read::wait_time),
+    "orb8_gpu_pod_wait_seconds_total" ["kind"] Counter, Read::Owner(owners::wait_time),
         "For how long they did.";
     "orb8_gpu_pod_module_loads_total" [] Counter,
         Read::Owner(|at, to| to.count(at.sums.modules.count)),
@@ -250,9 +258,9 @@ gpu! {
     "orb8_gpu_pod_module_load_seconds_total" [] Counter,
         Read::Owner(|at, to| to.time(at.sums.modules.time)),
         "For how long its threads waited for that.";
-    "orb8_gpu_pod_collectives_total" ["kind"] Counter, Read::Owner(read::collectives),
+    "orb8_gpu_pod_collectives_total" ["kind"] Counter, Read::Owner(owners::collectives),
         "NCCL collectives that its processes called.";
-    "orb8_gpu_pod_collective_bytes_total" ["kind"] Counter, Read::Owner(read::collective_bytes),
+    "orb8_gpu_pod_collective_bytes_total" ["kind"] Counter, Read::Owner(owners::collective_bytes),
         "Bytes that its ranks put into them.";
     "orb8_gpu_pod_collectives_behind" [] Gauge,
         Read::Owner(|at, to| to.bytes(Some(at.behind))),
@@ -289,13 +297,13 @@ gpu! {
 pub(super) fn families(view: &View, started: UnixNanos) -> Vec<Family> {
     // None before the first reading, or where there is nothing to read.
     let metrics = if view.time == UnixNanos::default() { &[] } else { GPU };
-    let devices: Vec<Device> = view.devices.iter().map(|at| Device::of(view, at)).collect();
+    let devices: Vec<Device<'_>> = view.devices.iter().map(|at| Device::of(view, at)).collect();
     let families = metrics.iter().map(move |metric| metric.family(view, &devices, started));
     families.filter(|family| !family.samples.is_empty()).collect()
 }
 
 impl GpuMetric {
-    fn family(&self, view: &View, devices: &[Device], started: UnixNanos) -> Family {
+    fn family(&self, view: &View, devices: &[Device<'_>], started: UnixNanos) -> Family {
         let mut told = Told::new(self.labels);
         let of = |is_part: bool| {
             let all = view.devices.iter().zip(devices);
@@ -319,11 +327,9 @@ impl GpuMetric {
                 }
             }
             Read::Share(read) => {
-                for (at, labels) in view.devices.iter().zip(devices) {
-                    for (share, labels) in at.shares.shares.iter().zip(&labels.shares) {
-                        read(share, view, &mut told);
-                        add(labels, started, &mut told);
-                    }
+                for (labels, share) in devices.iter().flat_map(|device| &device.shares) {
+                    read(share, view, &mut told);
+                    add(labels, started, &mut told);
                 }
             }
             Read::Owner(read) => {

@@ -15,6 +15,7 @@ use super::queue::Queue;
 use super::{LogKind, OtlpConfig, Tasks};
 use crate::clock::Clock;
 use crate::event::{Signal, UnixNanos};
+use crate::gpu::GpuEvent;
 use crate::pipeline::{
     DnsEvent, FlowEvent, FlowStep, Happened, Lost, SharedPipeline, StreamItem, Subscription,
     TcpEvent, lock,
@@ -59,6 +60,12 @@ impl Collector {
             let follower = self.follower(Signal::Tcp, Tcp { all });
             let subscription = pipeline.subscribe_tcp();
             tasks.spawn("tcp", &self.health, |stop| follower.run(subscription, stop));
+        }
+        if wants(LogKind::Gpu) || alerts {
+            let all = wants(LogKind::Gpu);
+            let follower = self.follower(Signal::Gpu, Gpu { all });
+            let subscription = pipeline.subscribe_gpu();
+            tasks.spawn("gpu", &self.health, |stop| follower.run(subscription, stop));
         }
     }
 
@@ -178,6 +185,25 @@ impl Tell for Tcp {
         let record = Some(event).filter(|event| !event.self_traffic);
         let record = record.and_then(|event| logs::event(item.time, event, interfaces));
         record.filter(|record| self.all || record.is_alert())
+    }
+}
+
+/// What happens to accelerators: all of it, or alerts.
+struct Gpu {
+    all: bool,
+}
+
+impl Tell for Gpu {
+    type Event = GpuEvent;
+
+    fn tell(
+        &mut self,
+        item: &StreamItem<GpuEvent>,
+        event: &GpuEvent,
+        _: &InterfaceNames,
+    ) -> Option<Record> {
+        let record = logs::accelerator(item.time, event);
+        Some(record).filter(|record| self.all || record.is_alert())
     }
 }
 

@@ -15,10 +15,12 @@ use crate::pipeline::Lost;
 mod dns;
 mod ends;
 mod flow;
+mod gpu;
 mod tcp;
 
 pub(super) use dns::exchange;
 pub(super) use flow::flow;
+pub(super) use gpu::accelerator;
 pub(super) use tcp::event;
 
 /// One record.

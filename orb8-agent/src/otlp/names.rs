@@ -13,7 +13,7 @@ pub(super) use opentelemetry_semantic_conventions::attribute::{
     K8S_POD_NAME, K8S_POD_UID, K8S_REPLICASET_NAME, K8S_REPLICATIONCONTROLLER_NAME,
     K8S_SERVICE_NAME, K8S_STATEFULSET_NAME, NETWORK_CONNECTION_STATE, NETWORK_INTERFACE_NAME,
     NETWORK_IO_DIRECTION, NETWORK_PROTOCOL_NAME, NETWORK_TRANSPORT, NETWORK_TYPE,
-    PROCESS_LINUX_CGROUP, SOURCE_ADDRESS, SOURCE_PORT,
+    PROCESS_LINUX_CGROUP, PROCESS_PID, SOURCE_ADDRESS, SOURCE_PORT,
 };
 
 macro_rules! own {
@@ -26,7 +26,7 @@ macro_rules! own {
 }
 
 own! {
-    SIGNAL = "orb8.signal", "The signal that lost something: flow, dns or tcp.";
+    SIGNAL = "orb8.signal", "The signal that lost something: flow, dns, tcp or gpu.";
     LOST_AT = "orb8.lost.at", "Where: kernel, ring, behind (the export fell behind) or queue.";
     LOST_PACKETS = "orb8.lost.packets", "Packets that are in no flow.";
     LOST_BYTES = "orb8.lost.bytes", "Their IP bytes.";
@@ -70,6 +70,25 @@ own! {
     TCP_OVERFLOWS = "orb8.tcp.overflows", "Connections that a full listener refused.";
     TCP_QUEUE = "orb8.tcp.queue", "Connections that wait to be accepted.";
     TCP_QUEUE_LIMIT = "orb8.tcp.queue.limit", "How many may wait.";
+    GPU_ID = "orb8.gpu.id", "The device: its UUID, else its PCI address or number.";
+    GPU_INDEX = "orb8.gpu.index", "Its number on the node.";
+    GPU_OWNERS = "orb8.gpu.owners", "Who holds or uses it, where several do.";
+    GPU_PHASE = "orb8.gpu.phase", "Of what lasts: began or ended.";
+    GPU_REASON = "orb8.gpu.reason", "What slows it down, what its driver said, or what is watched in part.";
+    GPU_XID = "orb8.gpu.xid.code", "NVIDIA's number of an error.";
+    GPU_XID_CLASS = "orb8.gpu.xid.class", "Where it comes from: hardware, application, driver or other.";
+    GPU_XID_ACTION = "orb8.gpu.xid.action", "What to do: none, restart-pod, reset, reboot or drain.";
+    GPU_COUNT = "orb8.gpu.count", "Errors of memory, collectives, or collectives behind.";
+    GPU_BYTES = "orb8.gpu.bytes", "Memory that was taken, refused or is outstanding, or that collectives moved.";
+    GPU_GROWTH = "orb8.gpu.growth", "Bytes a second by which outstanding memory grows.";
+    GPU_LAUNCHES = "orb8.gpu.launches", "Kernels launched a second.";
+    GPU_GRAPH_LAUNCHES = "orb8.gpu.graph_launches", "Graphs launched a second.";
+    GPU_SAMPLED = "orb8.gpu.sampled", "That was estimated from a part of the time.";
+    GPU_DURATION = "orb8.gpu.duration", "For how long it was idle, or a call did not return, seconds.";
+    NCCL_COMMUNICATOR = "orb8.nccl.communicator", "Hash of the communicator, the same on all its ranks.";
+    NCCL_RANK = "orb8.nccl.rank", "The rank.";
+    NCCL_RANKS = "orb8.nccl.ranks", "Ranks of the communicator.";
+    PROCESS_NAME = "orb8.process.name", "The process's name, as the kernel has it.";
 }
 
 /// Attributes of the conventions that records have, with where theirs differ.
@@ -104,6 +123,7 @@ const CONVENTIONS: &[(&str, &str)] = &[
     (CONTAINER_NAME, "Of a local end outside Kubernetes."),
     (CONTAINER_RUNTIME_NAME, "Of the local end."),
     (PROCESS_LINUX_CGROUP, "Of a local end that is neither container nor unit."),
+    (PROCESS_PID, "The process on an accelerator, by its number on the node."),
 ];
 
 /// What labels of metrics are called as attributes. Others keep their names.

@@ -4,6 +4,7 @@
 //! is kept apart, for those who come later.
 
 use std::collections::VecDeque;
+use std::mem::{Discriminant, discriminant};
 
 use super::Pipeline;
 use super::hub::{Happened, StreamItem, Subscription, Weight};
@@ -11,36 +12,51 @@ use crate::event::UnixNanos;
 use crate::gpu::share::Owner;
 use crate::gpu::{GpuEvent, GpuEventKind};
 
-/// Rare events that are kept: weeks of a node that is well, and a day of one that is not.
-const RARE: usize = 1024;
+/// Rare events of one kind that are kept: weeks of a node that is well. A program that tries again and
+/// again to have memory that is not there pushes out nothing but its own.
+const RARE: usize = 256;
 
 impl Weight for GpuEvent {
-    /// Names are shared with the tables that they are from.
+    /// Workloads and names of processes are shared with the tables that they are from.
     fn heap_bytes(&self) -> usize {
-        self.owners.len() * size_of::<Owner>()
+        let names = |owner: &Owner| {
+            let Owner { namespace, pod, container, workload: _ } = owner;
+            [namespace, pod, container].into_iter().flatten().map(String::len).sum::<usize>()
+        };
+        self.owners.iter().map(|owner| size_of::<Owner>() + names(owner)).sum()
     }
 }
 
 /// Rare events by their sequence numbers, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Rare(VecDeque<(u64, StreamItem<GpuEvent>)>);
+pub(super) struct Rare(VecDeque<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    sequence: u64,
+    kind: Discriminant<GpuEventKind>,
+    item: StreamItem<GpuEvent>,
+}
 
 impl Rare {
     fn add(&mut self, sequence: u64, time: UnixNanos, event: &GpuEvent) {
         if !is_rare(&event.kind) {
             return;
         }
-        if self.0.len() >= RARE {
-            self.0.pop_front();
+        let kind = discriminant(&event.kind);
+        let mut alike = self.0.iter().enumerate().filter(|(_, kept)| kept.kind == kind);
+        let oldest = alike.next().map(|(at, _)| at);
+        if let Some(oldest) = oldest.filter(|_| alike.count() + 1 >= RARE) {
+            self.0.remove(oldest);
         }
-        let happened = Happened::Event(event.clone());
-        self.0.push_back((sequence, StreamItem { time, happened }));
+        let item = StreamItem { time, happened: Happened::Event(event.clone()) };
+        self.0.push_back(Kept { sequence, kind, item });
     }
 
     /// Returns those before an event.
     fn before(&self, sequence: u64) -> Vec<StreamItem<GpuEvent>> {
-        let older = self.0.iter().take_while(|(at, _)| *at < sequence);
-        older.map(|(_, item)| item.clone()).collect()
+        let older = self.0.iter().take_while(|kept| kept.sequence < sequence);
+        older.map(|kept| kept.item.clone()).collect()
     }
 }
 
@@ -131,10 +147,14 @@ mod tests {
         config.hub.recent = 0;
         let mut pipeline = Pipeline::new(&config, LocalAddresses::default());
         for time in 1..=RARE as u64 + 5 {
-            let payload = event(GpuEventKind::Removed);
+            let refused = GpuEventKind::AllocationFailed { bytes: 1, error: 2 };
+            let payload =
+                event(if time == 1 { GpuEventKind::Xid(xid::describe(79)) } else { refused });
             let mut batch = vec![Event { time: UnixNanos(time), subject: None, payload }];
             pipeline.ingest(&mut batch);
         }
-        assert_eq!(kept(&mut pipeline).len(), RARE);
+        let kept = kept(&mut pipeline);
+        assert_eq!((kept.len(), kept[0]), (RARE + 1, -1), "the only one of its kind");
+        assert_eq!(kept[1], -6, "of the others the oldest made room");
     }
 }

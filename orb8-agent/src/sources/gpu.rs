@@ -97,8 +97,7 @@ impl GpuSource {
                 () = self.cancel.cancelled() => break,
                 changed = self.beat.changed() => {
                     if changed.is_err() {
-                        tracing::error!("the thread that reads accelerators ended");
-                        return;
+                        return self.end();
                     }
                     let view = self.beat.borrow_and_update().view.clone();
                     if let Some(view) = &view {
@@ -118,6 +117,17 @@ impl GpuSource {
         }
     }
 
+    /// Says that nothing will be read any more, where nobody asked for that.
+    fn end(&mut self) {
+        if self.cancel.is_cancelled() {
+            return;
+        }
+        tracing::error!("the thread that reads accelerators ended");
+        let reason =
+            "reading accelerators ended by an error of orb8's own, see its log; restart the agent";
+        self.tell(SourceStatus::skipped(Signal::Gpu, reason.to_owned()));
+    }
+
     /// Says so where a reading has not come.
     fn look(&mut self, now: Instant) {
         let late = now.saturating_duration_since(self.beat.borrow().next);
@@ -130,10 +140,13 @@ impl GpuSource {
         }
     }
 
-    /// Tells what the programs take.
+    /// Tells what the programs take, and how full their ring was.
     fn tell_cost(&self, watching: &Watching) {
-        let Watching { map_bytes, programs, .. } = watching;
+        let Watching { ring, map_bytes, programs, .. } = watching;
         self.status.update(|status| {
+            if let Some(ring) = ring {
+                status.set_ring(ring.clone());
+            }
             status.map_bytes.set(Signal::Gpu, *map_bytes);
             status.bpf_run.set(Signal::Gpu, BpfRun::sum(programs));
             status.set_programs(programs.clone());

@@ -12,4 +12,4 @@ mod workload;
 use watch::Watch;
 use workload::{Node, Workload};
 
-use super::support::turn;
+use super::support::turn_beside;

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
@@ -23,6 +23,7 @@ pub(crate) mod program;
 pub(crate) mod reference;
 pub(crate) mod roles;
 pub(crate) mod seen;
+pub(crate) mod standins;
 pub(crate) mod tcp;
 pub(crate) mod traffic;
 pub(crate) mod views;
@@ -38,7 +39,7 @@ pub(crate) struct Lab {
     pub(crate) pair: Pair,
     _joined: Joined,
     pub(crate) cgroup: Cgroup,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Lab {
@@ -50,10 +51,24 @@ impl Lab {
     }
 }
 
-/// A whole process is in one cgroup, so only one test may be at work.
-pub(crate) fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a test holds while it is at work.
+pub(crate) enum Turn {
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+    Beside { _guard: RwLockReadGuard<'static, ()> },
+}
+
+static TURN: RwLock<()> = RwLock::new(());
+
+/// Waits until no other test is at work: a whole process is in one cgroup, with all that it starts and
+/// all of its sockets.
+pub(crate) fn turn() -> Turn {
+    Turn::Alone { _guard: TURN.write().unwrap_or_else(PoisonError::into_inner) }
+}
+
+/// Waits until only such tests are at work as do not mind each other: those that look at processes of
+/// their own, by libraries of their own, and measure nothing that these would disturb.
+pub(crate) fn turn_beside() -> Turn {
+    Turn::Beside { _guard: TURN.read().unwrap_or_else(PoisonError::into_inner) }
 }
 
 /// `count` times `ORB8_TEST_SCALE`, and at least one.

@@ -6,6 +6,7 @@ use orb8_proto::v1::{GpuEventKind, GpuXidAction, QueryGpuRequest};
 
 use super::{ListArgs, StreamArgs, choices, find};
 use crate::filters::{FilterArgs, Workloads};
+use crate::time::Since;
 
 /// `orb8 gpu`, which is a list itself.
 #[derive(Debug, Args)]
@@ -111,9 +112,13 @@ pub(crate) struct HealthArgs {
     #[command(flatten)]
     pub(crate) which: WhichArgs,
 
-    /// Fail where a device is bad, or where there is none
+    /// Fail where a device is bad, where there is none, and where a driver cannot be read
     #[arg(long, conflicts_with = "watch")]
     pub(crate) check: bool,
+
+    /// Leave out XIDs that have not happened since: 1h ago, 12:00, 2026-01-31T12:00:00Z or Unix time
+    #[arg(long, value_name = "WHEN", value_parser = Since::parse)]
+    pub(crate) since: Option<Since>,
 
     #[command(flatten)]
     pub(crate) list: ListArgs,

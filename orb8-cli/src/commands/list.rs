@@ -36,8 +36,8 @@ pub(crate) trait List {
     const SIGNAL: Option<&'static str>;
     /// What an engine does meanwhile that has just been started.
     const MEANWHILE: &'static str = "counting";
-    /// What a loss in the ring means here.
-    const LOST_IN_RING: &'static str;
+    /// What a loss in the ring means here, where one can be missing in a count.
+    const LOST_IN_RING: &'static str = "";
     const VIEW: &'static View<Self::Subject>;
     /// What a row is, and what several are.
     const NOUN: [&'static str; 2];
@@ -83,8 +83,10 @@ pub(crate) trait List {
 
     fn total_matched(answer: &Self::Answer) -> u64;
 
-    /// Returns what is missing in the answer, if anything.
-    fn lost(answer: &Self::Answer) -> Option<Lost>;
+    /// Returns what is missing in the answer, if anything. Where rows are not counted, nothing can be.
+    fn lost(_: &Self::Answer) -> Option<Lost> {
+        None
+    }
 
     /// Says how much all of it is, in a few words.
     fn gist(answer: &Self::Answer) -> String;

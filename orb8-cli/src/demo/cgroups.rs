@@ -1,5 +1,6 @@
 //! Cgroups as the kubelet makes them, below one of our own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,12 +16,13 @@ pub(super) struct Cgroups {
 }
 
 impl Cgroups {
-    pub(super) fn make() -> Result<Self, CliError> {
+    /// Makes its root.
+    pub(super) fn make(name: &OsStr) -> Result<Self, CliError> {
         let mount = crate::standalone::cgroup_mount().ok_or_else(|| {
             let problem = "there is no cgroup v2 hierarchy, by which pods are told apart";
             CliError::Failed(format!("{problem}: mount -t cgroup2 none /sys/fs/cgroup/unified"))
         })?;
-        let root = mount.join(format!("orb8-demo-{}", std::process::id()));
+        let root = mount.join(name);
         fs::create_dir(&root).map_err(|error| CliError::NoPermission {
             problem: format!("cannot make the cgroup {}: {error}", root.display()),
             remedy: "run it with sudo".to_owned(),
@@ -52,20 +54,25 @@ impl Cgroups {
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
-        let start = Instant::now();
-        // A process that was ended is in its cgroup until it was buried.
-        while remove(&self.root).is_err() && start.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        remove(&self.root);
     }
 }
 
-/// Removes a cgroup and those below it, the deepest first.
-fn remove(path: &Path) -> std::io::Result<()> {
+/// Removes a cgroup and those below it, where it is there.
+pub(super) fn remove(root: &Path) {
+    let start = Instant::now();
+    // A process that was ended is in its cgroup until it was buried.
+    while root.exists() && try_remove(root).is_err() && start.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Begins with the deepest.
+fn try_remove(path: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            remove(&entry.path())?;
+            try_remove(&entry.path())?;
         }
     }
     fs::remove_dir(path)

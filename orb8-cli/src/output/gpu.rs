@@ -100,6 +100,7 @@ sparse! {
         action: &'static str,
         meaning: &'a str,
         count: u64,
+        last: String,
     }
 
     struct PartObject<'a> {
@@ -245,14 +246,15 @@ impl<'a> WatchingObject<'a> {
 }
 
 impl<'a> XidObject<'a> {
-    fn new(xid: &'a GpuXid, count: Option<u64>) -> Self {
+    fn new(xid: &'a GpuXid) -> Self {
         let GpuXid { code, class: _, action: _, meaning } = xid;
         Self {
             code: Some(*code),
             class: xid.class().word(),
             action: xid.action().word(),
             meaning: text(meaning),
-            count,
+            count: None,
+            last: None,
         }
     }
 }

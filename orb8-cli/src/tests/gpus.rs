@@ -296,6 +296,57 @@ async fn a_bad_device_fails_a_check() {
 }
 
 #[tokio::test]
+async fn a_driver_that_cannot_be_read_fails_a_check() {
+    let mut answer = samples::gpu::answer();
+    answer.devices.truncate(1);
+    for (source, problem, exit) in [
+        ("nvml", "", Exit::Success),
+        ("nvml", "its driver is another version than its library: reboot", Exit::Failure),
+        ("dcgm", "no answer for 2.0 s", Exit::Success),
+    ] {
+        let mut answer = answer.clone();
+        answer.sources = vec![GpuSourceStatus {
+            name: source.into(),
+            problem: problem.into(),
+            failures: 4,
+            ..GpuSourceStatus::default()
+        }];
+        let agent = FakeAgent::start(Script { gpu: answer, ..script() });
+        let outcome = Surroundings::piped().run(&agent.ask("gpu health --check")).await;
+        assert_eq!(outcome.exit, exit, "{source} {problem}: {}", outcome.out);
+    }
+}
+
+#[tokio::test]
+async fn what_was_long_ago_need_not_count() {
+    // Errors were two minutes ago, and device 1 is not well for other reasons too.
+    for (command, expected, exit) in [
+        (
+            "--device 3",
+            "XID 79 ×1 (hardware): GPU has fallen off the bus, 2m 7s ago",
+            Exit::Failure,
+        ),
+        ("--device 1 --since 3m", "XID 31 ×2", Exit::Success),
+        ("--device 3 --since 3m", "XID 79 ×1", Exit::Failure),
+    ] {
+        let outcome = ask(Surroundings::piped(), &format!("gpu health --check {command}")).await;
+        assert_eq!(outcome.exit, exit, "{command}");
+        assert!(outcome.out.contains(expected), "{command}: {}", outcome.out);
+    }
+    let mut answer = samples::gpu::answer();
+    for device in &mut answer.devices {
+        device.set_state(orb8_proto::v1::GpuState::Ok);
+    }
+    let agent = FakeAgent::start(Script { gpu: answer, ..script() });
+    for (since, exit) in [("3m", Exit::Failure), ("1m", Exit::Success)] {
+        let command = format!("gpu health --check --device 3 --since {since}");
+        let outcome = Surroundings::piped().run(&agent.ask(&command)).await;
+        assert_eq!(outcome.exit, exit, "{since}: {}", outcome.out);
+        assert_eq!(outcome.out.contains("XID 79"), exit == Exit::Failure, "{since}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_device_it_says_what_was_looked_for() {
     let agent = FakeAgent::start(Script { gpu: samples::gpu::none(), ..script() });
     for command in ["gpu", "gpu pods", "gpu processes", "gpu idle", "gpu health", "gpu leaks"] {

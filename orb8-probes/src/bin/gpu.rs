@@ -6,7 +6,7 @@
 //!                  └─▶ EVENTS: memory, modules, communicators ◀─┘
 //! ```
 //! This file has the maps, what the loader sets, and the programs; each module is one of the boxes. The
-//! trap that a probe is costs ten times what a program does, so there is a program for each shape of
+//! trap that a probe is costs more than what most programs do, so there is a program for each shape of
 //! call and nothing is sampled here: a program that runs counts.
 //!
 //! The agent chooses where a program is attached, and there may be an instruction or two in front of
@@ -288,15 +288,17 @@ pub fn nccl_returned(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// Nothing, at what a probe costs: the agent measures that on a page of its own.
+/// What most programs do, for nobody: the agent measures what a probe costs on a page of its own.
 #[uprobe]
 pub fn gpu_nothing(_ctx: ProbeContext) -> u32 {
+    calls::rehearse();
     0
 }
 
 /// The same at a return.
 #[uretprobe]
 pub fn gpu_none_returned(_ctx: RetProbeContext) -> u32 {
+    calls::rehearse();
     0
 }
 

@@ -4,16 +4,15 @@
 //! out, so that `--namespace ml` tells what is of `ml` and nothing else.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use self::device::DeviceMatcher;
 use super::rule::{any, enums};
-use super::{End, FilterError, FlowFields, OwnerMatcher};
-use crate::flow::{owner_fields, present};
+use super::{End, FilterError, OwnerMatcher};
+use crate::flow::{owners_alone, present};
 use crate::gpu::Places;
 use crate::v1::{
-    Direction, Endpoint, FlowFilter, GpuEventKind, GpuXid, GpuXidAction, Protocol, QueryGpuRequest,
-    QueryGpuResponse, StreamGpuRequest, StreamGpuResponse, Workload,
+    FlowFilter, GpuEventKind, GpuXid, GpuXidAction, QueryGpuRequest, QueryGpuResponse,
+    StreamGpuRequest, StreamGpuResponse, Workload,
 };
 
 mod device;
@@ -214,36 +213,9 @@ impl Who<'_> {
     const fn workload(&self, _: End) -> Option<&Workload> {
         self.0
     }
-
-    /// It has no addresses.
-    const fn endpoint(&self, _: End) -> Option<&Endpoint> {
-        None
-    }
 }
 
-impl FlowFields for Who<'_> {
-    fn ip(&self, _: End) -> Option<IpAddr> {
-        None
-    }
-
-    fn port(&self, _: End) -> Option<u16> {
-        None
-    }
-
-    owner_fields! {}
-
-    fn protocol(&self) -> Protocol {
-        Protocol::Unspecified
-    }
-
-    fn direction(&self) -> Direction {
-        Direction::Unspecified
-    }
-
-    fn interface(&self) -> Option<&str> {
-        None
-    }
-}
+owners_alone! { Who<'_> }
 
 #[cfg(test)]
 mod tests;

@@ -1823,6 +1823,9 @@ pub struct GpuXidCount {
     pub xid: ::core::option::Option<GpuXid>,
     #[prost(uint64, tag = "2")]
     pub count: u64,
+    /// Unix time in nanoseconds of the last one.
+    #[prost(uint64, tag = "3")]
+    pub last_ns: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GpuXid {

@@ -46,11 +46,25 @@ pub struct Finding {
     pub what: String,
     /// What to do; empty where nothing is.
     pub remedy: &'static str,
+    /// When it last happened, Unix time in nanoseconds; 0 for what is so now, and where that is not told.
+    pub last_ns: u64,
 }
 
 impl Finding {
     fn new(verdict: Verdict, what: impl Into<String>, remedy: &'static str) -> Self {
-        Self { verdict, what: what.into(), remedy }
+        Self { verdict, what: what.into(), remedy, last_ns: 0 }
+    }
+
+    /// Says what it is, and of what happened how long ago that was.
+    #[must_use]
+    pub fn told(&self, now_ns: u64) -> String {
+        match now_ns.checked_sub(self.last_ns).filter(|_| self.last_ns > 0) {
+            Some(ago) => {
+                let ago = units::duration(Duration::from_secs((ago / 1_000_000_000).max(1)));
+                format!("{}, {ago} ago", self.what)
+            }
+            None => self.what.clone(),
+        }
     }
 }
 
@@ -160,7 +174,7 @@ pub fn of_xid(count: &GpuXidCount) -> Option<Finding> {
     };
     let class = xid.class().word().map(|class| format!(" ({class})")).unwrap_or_default();
     let what = format!("XID {} ×{}{class}: {}", xid.code, units::count(count.count), xid.meaning);
-    Some(Finding::new(verdict, what, remedy))
+    Some(Finding { last_ns: count.last_ns, ..Finding::new(verdict, what, remedy) })
 }
 
 fn came_back(device: &GpuDevice) -> Option<Finding> {

@@ -15,6 +15,9 @@ pub(crate) struct Pace {
     steps: u64,
     lasts: Option<Duration>,
     rate: Option<f64>,
+    warm_up: Duration,
+    /// When the warm-up ended, and the steps until then.
+    warm: Option<(Instant, u64)>,
 }
 
 impl Pace {
@@ -27,6 +30,8 @@ impl Pace {
             // Ranks end together, so that none waits for one that is gone.
             lasts: options.lasts.filter(|_| options.ranks == 0),
             rate: options.rate.or(idle),
+            warm_up: options.warm_up,
+            warm: None,
         }
     }
 
@@ -36,12 +41,23 @@ impl Pace {
             let due = Duration::try_from_secs_f64(self.done as f64 / rate).unwrap_or_default();
             thread::sleep(due.saturating_sub(self.start.elapsed()));
         }
-        let is_over = self.lasts.is_some_and(|lasts| self.start.elapsed() >= lasts);
+        let elapsed = self.start.elapsed();
+        if self.warm.is_none() && elapsed >= self.warm_up {
+            self.warm = Some((self.start + elapsed, self.done));
+        }
+        let is_over = self.lasts.is_some_and(|lasts| elapsed >= lasts);
         if self.done >= self.steps || is_over {
             return None;
         }
         self.done += 1;
         Some(self.done - 1)
+    }
+
+    /// Returns the steps a second since the warm-up; 0 where it did not end.
+    pub(crate) fn measured(&self) -> f64 {
+        self.warm.map_or(0.0, |(since, before)| {
+            (self.done - before) as f64 / since.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
+        })
     }
 
     /// Returns how many steps began.

@@ -16,16 +16,18 @@ use crate::node::{Node, begun};
 
 #[test]
 fn a_device_dies_and_the_other_lives() {
-    let node = Node::at("dies", 1.9);
+    let node = Node::at("dies", 0.0);
     let nvml = node.init();
     let (lives, dies) = (nvml.device_by_index(0).unwrap(), nvml.device_by_index(1).unwrap());
     let set = nvml.create_event_set().unwrap();
     let set = dies.register_events(EventTypes::CRITICAL_XID_ERROR, set).unwrap();
     let begun = Instant::now();
-    let codes: Vec<Option<XidError>> = (0..2).map(|_| set.wait(5000).unwrap().event_data).collect();
+    // The one is past, and the other comes in half a second.
+    node.jump("dies", 2.5);
+    let codes: Vec<Option<XidError>> =
+        (0..2).map(|_| set.wait(20_000).unwrap().event_data).collect();
     assert_eq!(codes, [Some(XidError::Value(74)), Some(XidError::Value(79))]);
-    let waited = begun.elapsed();
-    assert!((0.9..1.6).contains(&waited.as_secs_f64()), "{waited:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(450), "{:?}", begun.elapsed());
     assert!(matches!(dies.memory_info(), Err(NvmlError::GpuLost)));
     assert!(matches!(dies.uuid(), Err(NvmlError::GpuLost)));
     assert!(matches!(nvml.device_by_index(1), Err(NvmlError::GpuLost)));
@@ -209,9 +211,8 @@ fn calls_cost_next_to_nothing() {
     let node = Node::playing(&begun(&text, 100.0));
     let nvml = node.init();
     let devices: Vec<_> = (0..8).map(|index| nvml.device_by_index(index).unwrap()).collect();
-    let begun = Instant::now();
-    let rounds = 200;
-    for _ in 0..rounds {
+    let round = || {
+        let begun = Instant::now();
         for device in &devices {
             device.memory_info().unwrap();
             device.utilization_rates().unwrap();
@@ -219,8 +220,12 @@ fn calls_cost_next_to_nothing() {
             device.total_energy_consumption().unwrap();
             device.temperature(TemperatureSensor::Gpu).unwrap();
         }
-    }
-    let each = begun.elapsed() / (rounds * 8 * 5);
+        begun.elapsed() / (8 * 5)
+    };
+    // Others may use the processor meanwhile: that takes some rounds longer, not half of them.
+    let mut rounds: Vec<Duration> = (0..200).map(|_| round()).collect();
+    rounds.sort_unstable();
+    let each = rounds[100];
     println!("{each:?} a call");
     assert!(each < Duration::from_micros(50), "{each:?} a call");
 }

@@ -30,16 +30,18 @@ const SCENARIO: &str = "h100x8";
 
 /// Until readings, probes and the governor are what they stay.
 const SETTLING: Duration = Duration::from_secs(8);
+/// What comes before the measured part of a loop that nobody watches.
+const WARM_UP: Duration = Duration::from_secs(1);
 
 /// A loop that does nothing but one kind of call.
 const LOOPS: [(&str, &[&str]); 3] = [
-    ("launches of kernels", &["launches", "--launches", "1000"]),
-    ("copies", &["copies", "--copy", "4096"]),
-    ("memory taken and given back", &["churn"]),
+    ("1,000 launches and a wait", &["launches", "--launches", "1000"]),
+    ("a copy of each kind", &["copies", "--copy", "4096"]),
+    ("memory of each kind taken and given back", &["churn"]),
 ];
 
-/// Seconds of a loop.
-const SECONDS: &str = "3";
+/// Seconds of a loop that are measured.
+const MEASURED: u64 = 4;
 
 pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Table>> {
     let folder = TempDir::new()?;
@@ -58,8 +60,7 @@ fn start(lab: &Lab, paths: &Paths, trace: bool) -> Result<Agent> {
         &library,
         "--gpu-pod-resources",
         "off",
-        "--gpu-trace",
-        if trace { "true" } else { "false" },
+        if trace { "--gpu-trace=true" } else { "--gpu-trace=false" },
     ];
     Agent::start(lab, Hook::Socket, Signals::Only(Signal::Gpu), &flags)
 }
@@ -93,20 +94,17 @@ fn watching(lab: &Lab, plan: &Plan, paths: &Paths) -> Result<Table> {
          1 % of a thread.",
         plan.machine
     );
-    let header = &["calls", "a second, without", "with the agent", "lowest pair"];
+    let header = &["a step", "steps a second, without", "with the agent", "lowest pair"];
     let mut table = Table::new(note, header);
     for (what, arguments) in LOOPS {
         eprintln!("stand-ins: {what}");
-        let (mut with, mut without) = (Vec::new(), vec![rate(paths, arguments)?]);
+        let unwatched = || rate(paths, arguments, WARM_UP);
+        let (mut with, mut without) = (Vec::new(), vec![unwatched()?]);
         for _ in 0..plan.rounds {
             let agent = start(lab, paths, true)?;
-            // One that goes on meanwhile: its calls are what the probes are put in for.
-            let other = Workload::start(paths, arguments, "86400")?;
-            pause(SETTLING)?;
-            drop(other);
-            with.push(rate(paths, arguments)?);
+            with.push(rate(paths, arguments, SETTLING)?);
             drop(agent);
-            without.push(rate(paths, arguments)?);
+            without.push(unwatched()?);
         }
         let ratios = ratios_to_neighbours(&with, &without);
         let ratio = median(&ratios).context("no pair")?;
@@ -123,24 +121,25 @@ fn watching(lab: &Lab, plan: &Plan, paths: &Paths) -> Result<Table> {
     Ok(table)
 }
 
-/// Runs a loop, and returns its steps a second.
-fn rate(paths: &Paths, arguments: &[&str]) -> Result<f64> {
-    let mut workload = Workload::start(paths, arguments, SECONDS)?;
-    let report = workload.report()?;
-    let (steps, seconds) = (report["steps"].as_f64(), report["seconds"].as_f64());
-    let (steps, seconds) = steps.zip(seconds).context("the workload's report")?;
-    ensure!(steps > 0.0 && seconds > 0.0, "the workload did nothing: {report}");
-    Ok(steps / seconds)
+/// Runs a loop, and returns its steps a second after a time to warm up.
+fn rate(paths: &Paths, arguments: &[&str], warm_up: Duration) -> Result<f64> {
+    let report = Workload::start(paths, arguments, warm_up)?.report()?;
+    let rate = report["rate"].as_f64().context("the workload's report")?;
+    ensure!(rate > 0.0, "the workload did nothing: {report}");
+    Ok(rate)
 }
 
 /// A running loop; it ends when it is dropped.
 struct Workload(Child);
 
 impl Workload {
-    fn start(paths: &Paths, arguments: &[&str], seconds: &str) -> Result<Self> {
+    fn start(paths: &Paths, arguments: &[&str], warm_up: Duration) -> Result<Self> {
+        let warm_up = warm_up.as_secs();
+        let (seconds, warm_up) = ((warm_up + MEASURED).to_string(), warm_up.to_string());
         let mut command = Command::new(&paths.workload);
-        command.args(arguments).args(["--seconds", seconds, "--pid-file"]).arg(&paths.processes);
-        let child = command.args(["--pid-line", "sm=50"]).stdout(Stdio::piped()).spawn()?;
+        command.args(arguments).args(["--seconds", &seconds, "--warm-up", &warm_up, "--pid-file"]);
+        command.arg(&paths.processes).args(["--pid-line", "sm=50"]);
+        let child = command.stdout(Stdio::piped()).spawn()?;
         Ok(Self(child))
     }
 

@@ -1,7 +1,7 @@
 //! Accelerators: what they do, for whom, and what is wrong with them.
 
 use super::model::{Dashboard, Panel, Row, Scope, Unit};
-use super::query::{NODES, rate, ratio, top, total};
+use super::query::{NODES, rate, top, total};
 
 /// What is said where no figure of that kind comes.
 const NO_PROFILING: &str =
@@ -38,6 +38,12 @@ pub(super) fn dashboard() -> Dashboard {
 /// A gauge's mean over the devices that were chosen.
 fn mean(metric: &str) -> String {
     format!("avg({metric}{{{NODES}}})")
+}
+
+/// What is nobody's known, of devices and of the parts of those that are divided.
+fn unattributed(what: &str) -> String {
+    let of = |of: &str| format!("orb8_gpu_{of}unattributed_{what}{{{NODES}}}");
+    format!("sum({} or {})", of(""), of("instance_"))
 }
 
 fn now() -> Row {
@@ -91,14 +97,14 @@ fn owners() -> Row {
             .column("Idle", Unit::Seconds, of("orb8_gpu_pod_idle_seconds")),
             Panel::stack("Memory by owner", Unit::Bytes, "What is nobody's known is on top.")
                 .query("{{namespace}}/{{pod}}", total("orb8_gpu_pod_memory_used", &[NODES], POD))
-                .query("unattributed", total("orb8_gpu_unattributed_memory", &[NODES], "")),
+                .query("unattributed", unattributed("memory")),
             Panel::stack(
                 "Devices' time by owner",
                 Unit::Count,
                 "1 is a whole device, busy all the time.",
             )
             .query("{{namespace}}/{{pod}}", total("orb8_gpu_pod_utilization", &[NODES], POD))
-            .query("unattributed", total("orb8_gpu_unattributed_utilization", &[NODES], "")),
+            .query("unattributed", unattributed("utilization")),
             Panel::lines(
                 "Time held without use",
                 Unit::Seconds,
@@ -384,15 +390,12 @@ fn collectives() -> Row {
             .without_data(NO_CALLS),
             Panel::lines(
                 "Sources: readings that failed",
-                Unit::Ratio,
-                "Part of the readings, about one a second.",
+                Unit::PerSecond,
+                "Of about one a second: a source that hangs or is broken fails each time.",
             )
             .query(
                 "{{node}} {{source}}",
-                ratio(
-                    &rate("orb8_gpu_source_failures_total", &[NODES], "node, source"),
-                    &total("orb8_gpu_source_up", &[NODES], "node, source"),
-                ),
+                rate("orb8_gpu_source_failures_total", &[NODES], "node, source"),
             ),
         ],
     }

@@ -72,7 +72,7 @@ fn holder_health(holders: &HolderHealth) -> v1::GpuHolders {
 }
 
 fn watching(watching: &Watching) -> v1::GpuWatching {
-    // What the maps and programs take is told with those of the other signals.
+    // What the ring, the maps and programs take is told with those of the other signals.
     let Watching {
         is_on,
         problems,
@@ -82,6 +82,7 @@ fn watching(watching: &Watching) -> v1::GpuWatching {
         cost,
         budget,
         lost,
+        ring: _,
         map_bytes: _,
         programs: _,
     } = watching;

@@ -1,6 +1,7 @@
 //! What a probe costs on this machine, by the instruction that it is at.
 //!
-//! A page of code of our own is probed and called: the trap is the cost, whatever the program does.
+//! A page of code of our own is probed and called, by programs that do what most of the others do. Those
+//! that tell of memory take longer, and say how long themselves.
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -26,14 +27,22 @@ pub struct ProbeCosts {
     pub at_return: Duration,
 }
 
+impl ProbeCosts {
+    /// Whether the thread is stepped over nops of several bytes, as by older kernels.
+    #[must_use]
+    pub fn steps_over_nops(&self) -> bool {
+        self.long_nop.abs_diff(self.stepped) < self.long_nop.abs_diff(self.cheap)
+    }
+}
+
 impl Default for ProbeCosts {
     /// As measured in a virtual machine, where stepping is dearest: for where it cannot be measured.
     fn default() -> Self {
         Self {
-            cheap: Duration::from_nanos(460),
-            long_nop: Duration::from_nanos(460),
+            cheap: Duration::from_nanos(700),
+            long_nop: Duration::from_nanos(700),
             stepped: Duration::from_micros(17),
-            at_return: Duration::from_nanos(230),
+            at_return: Duration::from_nanos(450),
         }
     }
 }
@@ -167,5 +176,26 @@ impl Drop for Code {
     fn drop(&mut self) {
         // SAFETY: the mapping that `new` made; nothing of it is used after `self`.
         unsafe { libc::munmap(self.memory.as_ptr(), MAPPED) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nop_is_as_dear_as_what_it_is_nearer_to() {
+        let costs = |long_nop| ProbeCosts {
+            cheap: Duration::from_nanos(400),
+            long_nop: Duration::from_nanos(long_nop),
+            stepped: Duration::from_nanos(2_000),
+            at_return: Duration::from_nanos(200),
+        };
+        for (long_nop, is_stepped) in
+            [(0, false), (200, false), (500, false), (1_900, true), (2_500, true)]
+        {
+            assert_eq!(costs(long_nop).steps_over_nops(), is_stepped, "{long_nop}");
+        }
+        assert!(!ProbeCosts::default().steps_over_nops());
     }
 }

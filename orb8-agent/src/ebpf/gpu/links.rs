@@ -14,8 +14,9 @@ use aya::programs::uprobe::UProbeLink;
 use orb8_common::gpu::hook_cookie;
 
 use crate::ebpf::object::Object;
-use crate::ebpf::sys::{MultiProbe, link_multi_probe, load_multi_probe};
+use crate::ebpf::sys::{MultiProbe, link_multi_probe, load_multi_probe, run_time};
 use crate::ebpf::{EbpfError, GPU_OBJECT};
+use crate::status::ProgramRun;
 
 /// The program that stands for all that are at a call's beginning.
 const ANY: &str = "gpu_any";
@@ -67,6 +68,13 @@ impl ProbeLinks {
         !self.returns.is_empty()
     }
 
+    /// Parts those at beginnings from those at returns, which are to go after them.
+    #[must_use]
+    pub fn split(self) -> (Self, Self) {
+        let Self { beginnings, returns } = self;
+        (Self { beginnings, returns: Vec::new() }, Self { beginnings: Vec::new(), returns })
+    }
+
     pub(super) fn add_one(&mut self, beginning: UProbeLink, returning: Option<UProbeLink>) {
         self.beginnings.push(Link::One { _link: beginning });
         self.returns.extend(returning.map(|link| Link::One { _link: link }));
@@ -98,6 +106,15 @@ impl Multi {
         };
         let returns = RETURNS.into_iter().map(|name| Ok((name, load(name)?)));
         Ok(Self { any: load(ANY)?, returns: returns.collect::<Result<_, EbpfError>>()? })
+    }
+
+    /// Run time and runs of each program.
+    pub(super) fn run_times(&self) -> Vec<ProgramRun> {
+        let returns = self.returns.iter().map(|(name, program)| (*name, program));
+        let run = |(name, program): (&str, &OwnedFd)| {
+            Some(ProgramRun { name: name.into(), run: run_time(program.as_fd()).ok()? })
+        };
+        returns.chain([(ANY, &self.any)]).filter_map(run).collect()
     }
 
     /// Attaches to all places, or to none.

@@ -13,8 +13,8 @@ use crate::ebpf::EbpfError;
 use crate::ebpf::object::{Counters, Object, map_error};
 use crate::ebpf::sys::BatchRead;
 
-/// Collectives that are read by one call.
-const COLLECTIVES_AT_ONCE: usize = 1024;
+/// Collectives, and calls that have not returned, that are read by one call.
+const AT_ONCE: usize = 1024;
 
 /// The maps that count.
 pub struct GpuSums {
@@ -25,6 +25,7 @@ pub struct GpuSums {
     counters: Counters<{ Counter::COUNT }>,
     process_reader: (OwnedFd, BatchRead),
     collective_reader: (OwnedFd, BatchRead),
+    in_flight_reader: (OwnedFd, BatchRead),
     map_bytes: u64,
 }
 
@@ -50,14 +51,13 @@ impl GpuSums {
             map.map_err(map_error("keeping a map's descriptor"))
         };
         let processes = BatchRead::new(size_of::<u32>(), size_of::<Process>(), PROCESSES);
-        let collectives = BatchRead::new(
-            size_of::<CollectivesKey>(),
-            size_of::<Collectives>(),
-            COLLECTIVES_AT_ONCE,
-        );
+        let collectives =
+            BatchRead::new(size_of::<CollectivesKey>(), size_of::<Collectives>(), AT_ONCE);
+        let in_flight = BatchRead::new(size_of::<u64>(), size_of::<Pending>(), AT_ONCE);
         Ok(Self {
             process_reader: (descriptor("PROCESSES")?, processes),
             collective_reader: (descriptor("COLLECTIVE_COUNTS")?, collectives),
+            in_flight_reader: (descriptor("IN_FLIGHT")?, in_flight),
             map_bytes: object.map_bytes(),
             processes: object.take_map("PROCESSES")?,
             collectives: object.take_map("COLLECTIVE_COUNTS")?,
@@ -108,22 +108,29 @@ impl GpuSums {
     }
 
     /// Removes all that is counted of a process, which ended. Should it call again, it begins anew.
+    /// Returns how many of its calls had not returned.
     ///
     /// # Errors
     /// [`EbpfError::Map`].
-    pub fn forget(&mut self, tgid: u32) -> Result<(), EbpfError> {
+    pub fn forget(&mut self, tgid: u32) -> Result<usize, EbpfError> {
         removed(self.processes.remove(&tgid))?;
-        // Of processes that ended within a call.
-        let threads: Vec<u64> = self.in_flight.keys().flatten().collect();
-        let of_process = |key: &u64| (key & !LAYER) >> 32 == u64::from(tgid);
-        for key in threads.into_iter().filter(of_process) {
-            removed(self.in_flight.remove(&key))?;
+        // In batches: going from key to key begins anew where one went meanwhile, and calls come and go.
+        let mut calls = Vec::new();
+        let (map, reader) = &mut self.in_flight_reader;
+        let read = reader.run(map.as_fd(), |key, _| {
+            let of_process = |key: &u64| (key & !LAYER) >> 32 == u64::from(tgid);
+            calls.extend(u64::read_from_bytes(key).ok().filter(of_process));
+        });
+        read.map_err(map_error("reading the calls that have not returned"))?;
+        for key in &calls {
+            removed(self.in_flight.remove(key))?;
         }
-        let collectives: Vec<_> = self.collectives.keys().flatten().collect();
-        for key in collectives.into_iter().filter(|key| key.0.tgid == tgid) {
-            removed(self.collectives.remove(&key))?;
+        let mut collectives = Vec::new();
+        self.collectives(|key, _| collectives.extend((key.tgid == tgid).then_some(Shared(key))))?;
+        for key in &collectives {
+            removed(self.collectives.remove(key))?;
         }
-        Ok(())
+        Ok(calls.len())
     }
 
     /// Removes what is counted of a communicator, which ended: another may be given its address.

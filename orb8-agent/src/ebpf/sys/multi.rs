@@ -4,11 +4,13 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use aya_obj::generated::bpf_insn;
+use aya_obj::generated::{bpf_insn, bpf_prog_info};
 
-use super::{BPF_LINK_CREATE, address, new_fd, raw};
+use super::{BPF_LINK_CREATE, address, bpf, new_fd, raw};
+use crate::status::BpfRun;
 
 const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_TYPE_KPROBE: u32 = 2;
 const BPF_TRACE_UPROBE_MULTI: u32 = 48;
 const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
@@ -105,4 +107,22 @@ pub(crate) fn link_multi_probe(
         ..LinkAttr::default()
     };
     new_fd(BPF_LINK_CREATE, &mut attr)
+}
+
+/// `union bpf_attr` of `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct InfoAttr {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// Returns run time and runs of a program; zero where the kernel keeps no statistics.
+pub(crate) fn run_time(program: BorrowedFd<'_>) -> io::Result<BpfRun> {
+    // SAFETY: integers.
+    let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
+    let info_len = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
+    let mut attr = InfoAttr { bpf_fd: raw(program), info_len, info: address(&raw mut info) };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(BpfRun { run_ns: info.run_time_ns, runs: info.run_cnt })
 }

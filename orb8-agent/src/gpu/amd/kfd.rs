@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use crate::gpu::checked::Checked;
 use crate::gpu::device::PciAddress;
+use crate::gpu::source::Unread;
 use crate::gpu::sysfs::{entries, number, text};
 
-/// More than any node runs; what is beyond is left out.
+/// More than any node runs; what is beyond is left out, and counted.
 const MOST_PROCESSES: usize = 4096;
 
 /// A device, or a partition of one, as KFD knows it.
@@ -44,6 +45,8 @@ pub(super) struct Use {
 pub(super) struct Processes {
     folder: PathBuf,
     copied: HashMap<(u32, u32), (Instant, u64)>,
+    /// Processes that there was no room for, in each reading.
+    left_out: u64,
 }
 
 /// Lists the devices, by place and render node. Touches none.
@@ -105,13 +108,22 @@ fn memory(folder: &Path) -> Option<u64> {
 
 impl Processes {
     pub(super) fn new(sys: &Path) -> Self {
-        Self { folder: sys.join("class/kfd/kfd/proc"), copied: HashMap::new() }
+        Self { folder: sys.join("class/kfd/kfd/proc"), copied: HashMap::new(), left_out: 0 }
+    }
+
+    /// Returns what there was no room for since start.
+    pub(super) fn unread(&self) -> Unread {
+        Unread::beyond(self.left_out, || {
+            format!("KFD has more processes than the {MOST_PROCESSES} that are looked at")
+        })
     }
 
     /// Reads what each process does on each node. One that goes meanwhile is left out.
     pub(super) fn read(&mut self, nodes: &[Node], now: Instant, checked: &mut Checked) -> Vec<Use> {
         let names = entries(&self.folder);
-        let pids = names.iter().filter_map(|name| name.parse().ok()).take(MOST_PROCESSES);
+        let mut pids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        self.left_out += pids.len().saturating_sub(MOST_PROCESSES) as u64;
+        pids.truncate(MOST_PROCESSES);
         let mut uses = Vec::new();
         let mut copied = HashMap::new();
         for pid in pids {

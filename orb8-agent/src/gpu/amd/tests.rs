@@ -274,3 +274,21 @@ async fn a_device_that_does_not_answer_is_silent_and_the_others_are_read() {
     let reading = source.read().await.unwrap();
     assert_eq!(sample(&reading.devices[0]).busy.gpu, Some(0.12));
 }
+
+#[tokio::test]
+async fn when_kfd_does_not_answer_devices_are_told_and_what_is_missing_is_said() {
+    let machine = Machine::new();
+    machine.card(0, "0000:83:00.0");
+    machine.node(1, 7, 0x8300, 128);
+    let file = machine.0.path().join("class/kfd/kfd/proc/4321/vram_7");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    // Who opens a pipe for reading waits for a writer.
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let mut source = machine.source();
+    let reading = source.read().await.unwrap();
+    assert_eq!((reading.devices.len(), reading.processes.len()), (1, 0));
+    let Unread { count, last } = source.unread();
+    assert_eq!(count, 1);
+    assert!(last.as_ref().is_some_and(|last| last.starts_with("who computes (KFD)")), "{last:?}");
+    fs::write(&file, "1048576\n").unwrap();
+}

@@ -51,11 +51,17 @@ impl Counter {
     }
 }
 
+/// A whole device's number. That of a part says nothing once nobody knows any more what it was a part
+/// of: it is told by its id then.
+fn index(seen: &Seen) -> Option<u32> {
+    seen.device.index.filter(|_| seen.device.part.is_none())
+}
+
 impl Past {
     /// Knows nothing of a device yet.
     pub(super) fn new(seen: &Seen) -> Self {
         Self {
-            index: seen.device.index,
+            index: index(seen),
             is_lost: false,
             gone: None,
             answered: None,
@@ -71,7 +77,7 @@ impl Past {
 
     /// Takes in a reading, and returns what happened since the one before.
     pub(super) fn look(&mut self, seen: &Seen, moment: Moment) -> Vec<GpuEventKind> {
-        self.index = seen.device.index;
+        self.index = index(seen);
         let mut kinds = Vec::new();
         let was_gone = self.gone.take().is_some();
         match &seen.state {
@@ -109,6 +115,7 @@ impl Past {
         let xids = &mut self.counts.xids;
         if xids.len() < MAX_XIDS || xids.contains_key(&code) {
             *xids.entry(code).or_default() += 1;
+            self.counts.xid_times.insert(code, time);
         }
     }
 

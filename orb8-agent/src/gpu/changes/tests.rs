@@ -26,6 +26,13 @@ impl Node {
         let moment = Moment { now, time, interval: SECOND };
         let events = self.changes.compare(moment, devices);
         self.changes.note_told([SourceKind::Nvml]);
+        for event in events.iter().filter(|event| event.kind == GpuEventKind::Removed) {
+            let is_part = event.device.as_ref().unwrap().as_str().starts_with("MIG");
+            assert!(
+                !is_part || event.index.is_none(),
+                "a number that reads as a device's: {event:?}"
+            );
+        }
         let told = events.into_iter().map(|event| (event.device.unwrap().to_string(), event.kind));
         told.collect()
     }
@@ -180,6 +187,8 @@ fn errors_are_counted_by_number_and_bounded() {
     let counts = node.counts();
     assert_eq!((counts.xids.len(), counts.xids[&79]), (256, 2));
     assert_eq!((counts.last_xid, counts.last_xid_time), (Some(79), UnixNanos(2)));
+    let times = &counts.xid_times;
+    assert_eq!((times.len(), times[&78], times[&79]), (256, UnixNanos(1), UnixNanos(2)));
 }
 
 #[test]

@@ -19,8 +19,10 @@ use tracing::{debug, info};
 
 use super::governor::{GROUPS, Group, PerGroup};
 use super::libraries::{self, Kind, Mapped};
+use super::process::start_time;
+use super::prologue::Step;
 use super::symbols::{self, Site, Symbols};
-use crate::ebpf::{GpuProbes, ProbeCosts, is_in_pid_namespace};
+use crate::ebpf::{GpuProbes, ProbeCosts, ProbeLinks, is_in_pid_namespace};
 use crate::error::chain;
 use crate::gpu::config::Roots;
 use crate::status::ProgramRun;
@@ -100,7 +102,7 @@ impl Attachments {
     }
 
     fn follow_one(&mut self, pid: u32, now: Instant) {
-        let Some(start) = libraries::start_of(&self.proc, pid) else {
+        let Some(start) = start_time(&self.proc.join(pid.to_string())) else {
             self.processes.remove(&pid);
             return;
         };
@@ -133,17 +135,12 @@ impl Attachments {
     /// kernels that wait until no probe runs; calls are not seen any more from its beginning on.
     pub fn set(&mut self, group: Group, is_on: bool) {
         self.is_on[group as usize] = is_on;
-        let ids: Vec<_> = self.libraries.keys().copied().collect();
-        let mut has_returns = false;
-        for id in ids {
-            if is_on {
-                self.attach(id, Some(group), Which::All);
-            } else if let Some(library) = self.libraries.get_mut(&id) {
-                has_returns |= library.detach(Some(group));
-            }
-        }
-        if has_returns {
-            self.begin_epoch();
+        let libraries = self.libraries.values_mut();
+        if is_on {
+            libraries.for_each(|library| library.attach(&mut self.probes, Some(group), Which::All));
+        } else {
+            let links = libraries.flat_map(|library| library.detach(Some(group))).collect();
+            self.take_out(links);
         }
     }
 
@@ -195,7 +192,7 @@ impl Attachments {
         &self.costs
     }
 
-    /// Returns run time and runs of each program that is attached by itself.
+    /// Returns run time and runs of each program.
     #[must_use]
     pub fn run_times(&self) -> Vec<ProgramRun> {
         self.probes.run_times()
@@ -287,8 +284,13 @@ impl Attachments {
         if self.libraries.len() >= MAX_LIBRARIES {
             return Err(problem(format!("no more than {MAX_LIBRARIES} libraries at one time")));
         }
-        let Symbols { sites, missing } =
+        let Symbols { mut sites, missing } =
             symbols::read(&file, mapped.kind).map_err(|error| problem(chain(&error)))?;
+        if self.costs.steps_over_nops() {
+            for site in sites.iter_mut().filter(|site| site.step == Step::Nop) {
+                site.step = Step::Stepped;
+            }
+        }
         let missing = missing.into_iter().map(|function| format!("{function}: not in {name}"));
         let missing = missing.map(Arc::from).collect();
         let library = Library::new(mapped.kind, Arc::from(&*name), file, sites, missing, now);
@@ -317,39 +319,49 @@ impl Attachments {
     }
 
     fn leave_unused(&mut self, now: Instant) {
-        let mut has_returns = false;
-        self.libraries.retain(|_, library| {
-            let is_used = now.saturating_duration_since(library.last_used) < LINGER;
-            if !is_used {
-                info!(library = %library.name, "not watching: nobody has it mapped");
-                has_returns |= library.has_returns();
-            }
-            is_used
+        let is_unused =
+            |library: &Library| now.saturating_duration_since(library.last_used) >= LINGER;
+        let unused = self.libraries.extract_if(.., |_, library| is_unused(library));
+        let links = unused.flat_map(|(_, library)| {
+            info!(library = %library.name, "not watching: nobody has it mapped");
+            library.into_links()
         });
-        if has_returns {
-            self.begin_epoch();
-        }
+        let links = links.collect();
+        self.take_out(links);
     }
 
-    /// What began in calls whose return is not seen any more is over for the programs.
-    fn begin_epoch(&mut self) {
+    /// Takes probes out. Between those at beginnings and those at returns, what began is over for the
+    /// programs: a call whose return is not seen must not make the thread's next ones a part of it.
+    fn take_out(&mut self, links: Vec<ProbeLinks>) {
+        let has_returns = links.iter().any(ProbeLinks::has_returns);
+        let (beginnings, returns): (Vec<_>, Vec<_>) =
+            links.into_iter().map(ProbeLinks::split).unzip();
+        drop_at_once(beginnings);
+        if !has_returns {
+            return;
+        }
         if let Err(error) = self.probes.begin_epoch() {
             debug!(error = chain(&error), "the programs take calls for nested that are not");
         }
+        drop_at_once(returns);
     }
 }
 
 impl Drop for Attachments {
-    /// Takes everything out at the same time: one after another, the kernel would wait for each link.
     fn drop(&mut self) {
         let libraries = std::mem::take(&mut self.libraries);
-        let links = libraries.into_values().flat_map(Library::into_links);
-        thread::scope(|scope| {
-            for links in links {
-                scope.spawn(move || drop(links));
-            }
-        });
+        self.take_out(libraries.into_values().flat_map(Library::into_links).collect());
     }
+}
+
+/// Drops links at the same time: one after another, the kernel would wait for each.
+fn drop_at_once(links: Vec<ProbeLinks>) {
+    thread::scope(|scope| {
+        for links in links {
+            // Where no thread can be made, they are dropped here.
+            let _ = thread::Builder::new().spawn_scoped(scope, move || drop(links));
+        }
+    });
 }
 
 impl Followed {

@@ -1,7 +1,7 @@
 //! CUDA's and NCCL's libraries, as processes map them.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -149,15 +149,6 @@ pub(super) fn is_same(one: &File, other: &File) -> io::Result<bool> {
 
 fn is_on_overlay(file: &File) -> io::Result<bool> {
     Ok(fstatfs(file)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC)
-}
-
-/// Reads when a process began, in the kernel's ticks since boot: with its number, what tells it from all
-/// others. `None` when it is gone.
-pub(super) fn start_of(proc: &Path, pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
-    // The name is in parentheses, and may have some itself.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// The process ended, before its files were opened or while they were read.

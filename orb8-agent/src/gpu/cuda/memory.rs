@@ -62,6 +62,7 @@ pub(super) struct Memory {
     unknown_frees: u64,
     failed: u64,
     no_room: u64,
+    has_lost_track: bool,
     sites: Sites,
     leak: LeakWatch,
 }
@@ -111,6 +112,7 @@ impl Memory {
             unknown_frees: 0,
             failed: 0,
             no_room: 0,
+            has_lost_track: false,
             sites: Sites::default(),
             leak: LeakWatch::new(leak_window),
         }
@@ -173,6 +175,7 @@ impl Memory {
 
     /// Forgets what the process has: frees were missed, so that it is not known any more. Sums stay.
     pub(super) fn lose_track(&mut self, room: &mut Room) {
+        self.has_lost_track = true;
         room.left += self.live.len();
         self.live = HashMap::new();
         self.sites = Sites::default();
@@ -204,6 +207,11 @@ impl Memory {
     /// Allocations that the table had no room for.
     pub(super) const fn no_room(&self) -> u64 {
         self.no_room
+    }
+
+    /// Whether what is outstanding leaves out what was taken before or while calls were seen in part.
+    pub(super) const fn has_lost_track(&self) -> bool {
+        self.has_lost_track
     }
 
     /// What it comes to, with `frames` for the names of places.

@@ -3,28 +3,37 @@
 //! A communicator is known by its address in the process, and to other processes by the hash of its
 //! unique id. Calls only enqueue: how far a rank is shows in how many it made.
 
+mod joining;
 mod lag;
+mod parts;
 mod row;
 
 pub(super) use lag::{Lags, Member};
-pub(super) use row::Identity;
+pub(super) use parts::{Number, Parts};
+pub(super) use row::{Identity, is_collective};
 
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
-use orb8_common::gpu::{CALL_ABORTED, CALL_DESTROYED, CALL_JOINED, CALL_JOINING, CommunicatorCall};
+use hashbrown::{HashMap, HashSet};
+use orb8_common::gpu::{
+    CALL_ABORTED, CALL_DESTROYED, CALL_JOINED, CALL_JOINING, COLLECTIVE_KINDS, CommunicatorCall,
+};
 
 use super::ras::Answered;
 use super::sums::Estimate;
 use crate::event::UnixNanos;
-use crate::gpu::activity::{Communicator, CommunicatorState};
+use crate::gpu::activity::{CollectiveKind, Collectives, Communicator, CommunicatorState};
 use crate::gpu::event::GpuEventKind;
+use joining::Joining;
+use parts::Split;
 use row::{Kept, Row};
 
 /// Communicators of one process that are followed: jobs have one for each way to divide the work.
-const MAX_COMMUNICATORS: usize = 64;
+pub(super) const MAX_COMMUNICATORS: usize = 64;
 /// Of them, those that are told.
 const TOLD: usize = 16;
+/// Those beyond them that are counted, as many as the kernel counts calls of.
+const MAX_LEFT_OUT: usize = orb8_common::gpu::COLLECTIVES;
 /// Calls that make a communicator and have not returned, of one process.
 const MAX_JOINING: usize = 64;
 /// For how long a communicator that ended is told.
@@ -39,16 +48,15 @@ pub(super) struct Communicators {
     joining: Vec<Joining>,
     /// Made within a group, where the call does not tell the address yet.
     nowhere: Vec<Identity>,
-    no_room: u64,
+    /// Those that there is no row for, and of them those that ended.
+    left_out: HashSet<u64>,
+    left_out_ended: Vec<u64>,
+    /// Of all there ever were.
+    sums: Sums,
 }
 
-/// A call that has not returned.
-#[derive(Clone, Copy, Debug)]
-struct Joining {
-    tid: u32,
-    identity: Identity,
-    began: UnixNanos,
-}
+/// Collectives and their bytes, by kind.
+type Sums = [(u64, u64); COLLECTIVE_KINDS];
 
 /// What the kernel's table says of one kind.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,7 +102,7 @@ impl Communicators {
     ) {
         // Another one has its address.
         if self.rows.get(&communicator).is_some_and(|row| row.counters == Kept::Forgotten) {
-            self.rows.remove(&communicator);
+            self.forget(communicator);
         }
         let Some(row) = self.row(communicator, now) else { return };
         let Some(estimate) = row.kinds.get_mut(kind as usize) else { return };
@@ -126,7 +134,7 @@ impl Communicators {
             row.identity.rank = row.identity.rank.or(Some(answered.rank));
             row.identity.ranks = row.identity.ranks.or(Some(answered.ranks));
         }
-        row.answered = answered;
+        row.answer(answered);
     }
 
     /// What is known of each that has not ended: its address, and what it is known by.
@@ -144,10 +152,19 @@ impl Communicators {
     /// Addresses of those that ended since the last time.
     pub(super) fn take_ended(&mut self) -> impl Iterator<Item = u64> {
         let ended = self.rows.iter_mut().filter(|(_, row)| row.counters == Kept::ToForget);
-        ended.map(|(address, row)| {
+        let ended = ended.map(|(address, row)| {
             row.counters = Kept::Forgotten;
             *address
-        })
+        });
+        // They were looked at once more.
+        self.left_out.retain(|address| !self.left_out_ended.contains(address));
+        ended.chain(std::mem::take(&mut self.left_out_ended))
+    }
+
+    /// Whether the counters of one are to be forgotten.
+    pub(super) fn has_ended(&self) -> bool {
+        let has_row = self.rows.values().any(|row| row.counters == Kept::ToForget);
+        has_row || !self.left_out_ended.is_empty()
     }
 
     /// Whether there are any.
@@ -155,9 +172,27 @@ impl Communicators {
         !self.rows.is_empty() || !self.joining.is_empty()
     }
 
-    /// Communicators that there was no row for.
-    pub(super) const fn no_room(&self) -> u64 {
-        self.no_room
+    /// Communicators that there is no row for.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out.len()
+    }
+
+    /// Shows what each was split into, to who knows those of other processes.
+    pub(super) fn show_parts<P: Copy>(&self, process: P, parts: &mut Parts<P>) {
+        for row in self.rows.values() {
+            parts.add(process, &row.identity, &row.splits);
+        }
+    }
+
+    /// Takes in this process's number in one that was split off. Returns what is to be told.
+    pub(super) fn number<P>(&mut self, number: &Number<P>) -> Option<GpuEventKind> {
+        let Number { hash, address, rank, ranks, took, .. } = *number;
+        let row = self.rows.get_mut(&address).filter(|row| row.identity.hash == hash)?;
+        if row.identity.rank.is_some() {
+            return None;
+        }
+        row.identity = Identity { hash, rank: Some(rank), ranks: Some(ranks) };
+        Some(GpuEventKind::CommunicatorInit { communicator: hash, rank, ranks, took })
     }
 
     /// How far this process is in those that others may be in too.
@@ -193,11 +228,20 @@ impl Communicators {
         events
     }
 
-    /// Forgets those that ended long ago.
+    /// Adds up what was called, and forgets those that ended long ago.
     pub(super) fn step(&mut self, now: Instant) {
+        let sums = &mut self.sums;
         self.rows.retain(|_, row| {
+            row.add_to(sums);
             row.ended.is_none_or(|ended| now.saturating_duration_since(ended) < KEEP)
         });
+    }
+
+    /// What was called in all that there were until the last step.
+    pub(super) fn collectives(&self) -> Vec<Collectives> {
+        let rows = CollectiveKind::ALL.into_iter().zip(self.sums);
+        let rows = rows.filter(|(_, (count, _))| *count > 0);
+        rows.map(|(kind, (count, bytes))| Collectives { kind, count, bytes: Some(bytes) }).collect()
     }
 
     /// What they come to, the busiest first.
@@ -215,8 +259,8 @@ impl Communicators {
         // A thread that joins again has returned from the last one, unseen.
         self.joining.retain(|joining| joining.tid != call.tid);
         if self.joining.len() < MAX_JOINING {
-            let identity = self.identify(call);
-            self.joining.push(Joining { tid: call.tid, identity, began });
+            let (identity, splits) = (self.identify(call), self.splits_of(call.parent));
+            self.joining.push(Joining { tid: call.tid, identity, splits, began });
         }
     }
 
@@ -226,27 +270,26 @@ impl Communicators {
         if !JOINED.contains(&call.result) {
             return None;
         }
-        let identity = self.identify(call);
         // A split is numbered when it begins: another may have begun meanwhile.
-        let identity = match began {
-            Some(began) if call.parent != 0 => began.identity,
-            _ => identity,
+        let (identity, number) = match began {
+            Some(began) if call.parent != 0 => (began.identity, began.splits),
+            _ => (self.identify(call), self.splits_of(call.parent)),
         };
+        let took = Duration::from_nanos(call.took_ns);
         if call.parent != 0 {
-            if let Some(parent) = self.rows.get_mut(&call.parent) {
-                parent.splits += 1;
-            }
             // `NCCL_SPLIT_NOCOLOR`: this process is in none of the parts.
-            if call.ranks.cast_signed() < 0 {
+            let is_in_none = call.ranks.cast_signed() < 0;
+            if let Some(parent) = self.rows.get_mut(&call.parent) {
+                let hash = if is_in_none { 0 } else { identity.hash };
+                let (address, key) = (call.communicator, call.rank.cast_signed());
+                parent.splits.add(Split { number, hash, address, key, took });
+            }
+            if is_in_none {
                 return None;
             }
         }
         if call.communicator != 0 {
-            self.rows.remove(&call.communicator);
-            if let Some(row) = self.row(call.communicator, now) {
-                row.identity = identity;
-                row.is_whole = true;
-            }
+            self.begin(call.communicator, identity, now);
         } else if self.nowhere.len() < MAX_JOINING {
             self.nowhere.push(identity);
         }
@@ -254,8 +297,29 @@ impl Communicators {
             communicator: identity.hash,
             rank: identity.rank?,
             ranks: identity.ranks?,
-            took: Duration::from_nanos(call.took_ns),
+            took,
         })
+    }
+
+    /// Begins a communicator at an address that another one may have had.
+    fn begin(&mut self, communicator: u64, identity: Identity, now: Instant) {
+        // Calls were counted before this one's return was read.
+        let is_it = |row: &Row| !row.is_whole && !row.is_ended();
+        let before = match self.rows.get(&communicator) {
+            Some(row) if !is_it(row) => self.rows.remove(&communicator),
+            _ => None,
+        };
+        let before = before.map(|mut row| {
+            row.add_to(&mut self.sums);
+            row
+        });
+        let Some(row) = self.row(communicator, now) else { return };
+        row.identity = identity;
+        row.is_whole = true;
+        // The kernel goes on from what the other one came to.
+        if let Some(before) = before.filter(|row| row.counters != Kept::Forgotten) {
+            row.kinds = before.kinds.map(|kind| kind.anew());
+        }
     }
 
     fn abort(&mut self, communicator: u64, now: Instant) -> GpuEventKind {
@@ -265,7 +329,12 @@ impl Communicators {
     }
 
     fn end(&mut self, communicator: u64, state: CommunicatorState, now: Instant) {
-        let Some(row) = self.row(communicator, now) else { return };
+        let Some(row) = self.row(communicator, now) else {
+            if self.left_out.remove(&communicator) {
+                self.left_out_ended.push(communicator);
+            }
+            return;
+        };
         // What was aborted is destroyed as well, later.
         if row.ended.is_none() {
             row.state = state;
@@ -280,11 +349,14 @@ impl Communicators {
             let ended = self.rows.iter().filter(|(_, row)| row.is_ended());
             let oldest = ended.min_by_key(|(_, row)| row.ended).map(|(address, _)| *address);
             let Some(oldest) = oldest else {
-                self.no_room += 1;
+                if self.left_out.len() < MAX_LEFT_OUT {
+                    self.left_out.insert(communicator);
+                }
                 return None;
             };
-            self.rows.remove(&oldest);
+            self.forget(oldest);
         }
+        self.left_out.remove(&communicator);
         let nowhere = &mut self.nowhere;
         Some(self.rows.entry(communicator).or_insert_with(|| {
             // The only one that it can be; of several, nothing tells which.
@@ -292,6 +364,13 @@ impl Communicators {
             let is_whole = identity.is_some();
             Row { is_whole, ..Row::new(identity.unwrap_or_default(), now) }
         }))
+    }
+
+    /// Takes a communicator's row away. What was called stays in the sums.
+    fn forget(&mut self, communicator: u64) {
+        if let Some(mut row) = self.rows.remove(&communicator) {
+            row.add_to(&mut self.sums);
+        }
     }
 
     /// What a communicator is known by. Of a split, all that are in it know the parent, how many were
@@ -303,28 +382,15 @@ impl Communicators {
         let hash = self.rows.get(&call.parent).filter(|parent| parent.identity.hash != 0).map_or(
             0,
             |parent| {
-                let part = u64::from(parent.splits) << 32 | u64::from(call.ranks);
+                let part = u64::from(parent.splits.count()) << 32 | u64::from(call.ranks);
                 mix(parent.identity.hash, part)
             },
         );
         Identity { hash, rank: None, ranks: None }
     }
-}
 
-impl Joining {
-    fn activity(&self) -> Communicator {
-        Communicator {
-            hash: self.identity.hash,
-            rank: self.identity.rank,
-            ranks: self.identity.ranks,
-            collectives: Vec::new(),
-            last: self.began,
-            behind: None,
-            slowest_rank: None,
-            missing_ranks: Vec::new(),
-            is_from_ras: false,
-            state: CommunicatorState::Initializing,
-        }
+    fn splits_of(&self, communicator: u64) -> u32 {
+        self.rows.get(&communicator).map_or(0, |row| row.splits.count())
     }
 }
 

@@ -13,7 +13,7 @@ use orb8_common::gpu::{
 
 use super::counters::{Load, Look, Sums};
 use super::memory::{MAX_ALLOCATIONS, Memory, Room, Space, Taken};
-use super::nccl::{Communicators, Lags};
+use super::nccl::{Communicators, Lags, MAX_COMMUNICATORS};
 use super::stacks::{Frames, Stack};
 use super::sums::Differences;
 use crate::event::UnixNanos;
@@ -40,7 +40,8 @@ pub(super) struct ProcessKey {
 
 /// Reads when a process began, from its directory in `/proc`; `None` where it is gone.
 pub(super) fn start_time(home: &Path) -> Option<u64> {
-    parse_start_time(&fs::read_to_string(home.join("stat")).ok()?)
+    // A name is cut off at a byte, and may end within a character.
+    parse_start_time(&String::from_utf8_lossy(&fs::read(home.join("stat")).ok()?))
 }
 
 fn parse_start_time(stat: &str) -> Option<u64> {
@@ -260,6 +261,7 @@ impl Watched {
             graph_launches,
             waits: self.sums.waits(),
             modules: self.sums.modules(),
+            collectives: self.communicators.collectives(),
             communicators: self.communicators.activity(lags),
             coverage,
         }
@@ -267,13 +269,21 @@ impl Watched {
 
     /// What is not in the figures.
     fn gaps(&self) -> Vec<String> {
+        let left_out = self.communicators.left_out() as u64;
         let rows = [
             (self.memory.no_room(), format!("allocations beyond {MAX_ALLOCATIONS} at one time: not in what is outstanding")),
             (self.lost_records, "calls for memory that the ring had no room for: what is outstanding may be wrong until the process ends".into()),
-            (self.uncounted + self.communicators.no_room(), "collectives of communicators beyond those that are followed".into()),
+            (self.uncounted, "collectives of communicators beyond those that are counted".into()),
+            (left_out, format!("communicators beyond {MAX_COMMUNICATORS} at one time: their collectives are in no figure")),
         ];
         let rows = rows.into_iter().filter(|(count, _)| *count > 0);
-        rows.map(|(count, what)| format!("{count} {what}")).collect()
+        let rows = rows.map(|(count, what)| format!("{count} {what}"));
+        let track = self.memory.has_lost_track().then(|| {
+            "memory that was taken before calls for it were last seen in part: not in what is \
+             outstanding"
+                .into()
+        });
+        rows.chain(track).collect()
     }
 
     /// Whether an allocation is told by itself.

@@ -17,7 +17,7 @@ use hashbrown::HashMap;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::nccl::Identity;
+use super::nccl::{Identity, is_collective};
 use super::process::Watched;
 use crate::gpu::activity::CollectiveKind;
 use crate::gpu::netns;
@@ -29,6 +29,10 @@ pub(super) const EVERY: Duration = Duration::from_secs(10);
 const WITHIN: Duration = Duration::from_secs(5);
 /// Networks that are asked in one round.
 const MAX_ASKED: usize = 64;
+/// Ranks of this node that are kept of one account, in all its communicators.
+const MAX_KEPT: usize = 1024;
+/// Ranks of one communicator that do not answer, and are told.
+const MAX_MISSING: usize = 64;
 /// For how long an account is believed: a job whose processes do not answer any more may hang, and what
 /// they said last is then what counts.
 const BELIEVED: Duration = Duration::from_mins(1);
@@ -41,7 +45,7 @@ pub(super) struct Answered {
     pub rank: u32,
     pub ranks: u32,
     pub counts: Vec<(CollectiveKind, u64)>,
-    /// Ranks that do not answer.
+    /// Ranks that do not answer; bounded.
     pub missing: Vec<u32>,
 }
 
@@ -51,9 +55,10 @@ impl Answered {
         self.counts.iter().find(|(told, _)| *told == kind).map(|(_, count)| *count)
     }
 
-    /// Calls of all kinds.
+    /// Calls that all ranks make alike.
     pub(super) fn calls(&self) -> u64 {
-        self.counts.iter().map(|(_, count)| count).sum()
+        let alike = self.counts.iter().filter(|(kind, _)| is_collective(*kind));
+        alike.map(|(_, count)| count).sum()
     }
 }
 
@@ -68,10 +73,12 @@ pub(super) struct Asker {
 }
 
 /// A process to ask, and what its network is known by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Question {
     network: u64,
     pid: u32,
+    /// Processes of this node that are in the network, as they know themselves.
+    own: Vec<u32>,
 }
 
 type Accounts = Arc<Mutex<HashMap<u64, Account>>>;
@@ -107,13 +114,13 @@ impl Asker {
         for process in processes.filter(|process| process.communicators.is_used()) {
             let pid = process.key.pid;
             let Some(network) = netns::network_of(&self.proc, pid) else { continue };
-            let is_new = questions.iter().all(|question: &Question| question.network != network);
-            if is_time && is_new && questions.len() < MAX_ASKED {
-                questions.push(Question { network, pid });
+            let own = own_pid(&self.proc, pid);
+            if is_time {
+                ask_too(&mut questions, network, pid, own);
             }
             let communicators = Vec::from_iter(process.communicators.identities());
             let mut told = match accounts.get(&network) {
-                Some(account) => matched(&account.status, own_pid(&self.proc, pid), &communicators),
+                Some(account) => matched(&account.status, own, &communicators),
                 None => HashMap::new(),
             };
             for (communicator, _) in communicators {
@@ -147,10 +154,11 @@ async fn answer(
     accounts: Accounts,
 ) {
     while let Some(questions) = asked.recv().await {
-        for Question { network, pid } in questions {
+        for Question { network, pid, own } in questions {
             match ras::status_below(&proc, pid, port, WITHIN).await {
                 Ok(status) => {
-                    let account = Account { time: Instant::now(), status: Arc::new(status) };
+                    let status = Arc::new(of_this_node(status, &own));
+                    let account = Account { time: Instant::now(), status };
                     lock(&accounts).insert(network, account);
                 }
                 // As usual: older versions have none, and it can be turned off. Calls tell as well.
@@ -158,6 +166,40 @@ async fn answer(
             }
         }
     }
+}
+
+/// Has one process of each network asked, for all of them.
+fn ask_too(questions: &mut Vec<Question>, network: u64, pid: u32, own: u32) {
+    if let Some(question) = questions.iter_mut().find(|question| question.network == network) {
+        question.own.push(own);
+    } else if questions.len() < MAX_ASKED {
+        questions.push(Question { network, pid, own: vec![own] });
+    }
+}
+
+/// Leaves out the ranks of other nodes: a large job has ten thousand, in each of its communicators.
+fn of_this_node(status: RasStatus, own: &[u32]) -> RasStatus {
+    let RasStatus { mut communicators, .. } = status;
+    let mut room = MAX_KEPT;
+    for row in &mut communicators {
+        row.size = Some(size_of(row));
+        row.ranks.retain(|rank| rank.pid.is_none_or(|pid| own.contains(&pid)));
+        row.ranks.truncate(room);
+        row.ranks.shrink_to_fit();
+        room -= row.ranks.len();
+        row.ranks.iter_mut().for_each(|rank| rank.host = String::new());
+        row.missing.truncate(MAX_MISSING);
+        row.missing.shrink_to_fit();
+    }
+    communicators.retain(|row| !row.ranks.is_empty());
+    communicators.shrink_to_fit();
+    RasStatus { version: None, communicators }
+}
+
+/// How many ranks a communicator is of.
+fn size_of(row: &ras::Communicator) -> u32 {
+    let known = row.ranks.len() + row.missing.len();
+    row.size.unwrap_or_else(|| u32::try_from(known).unwrap_or(u32::MAX))
 }
 
 /// A process's number in the innermost PID namespace, which is the one that it knows itself by.
@@ -196,9 +238,7 @@ fn matched(
 /// What an account says of one communicator to a process that is known to be this rank of it, or to be
 /// in it.
 fn answered(row: &ras::Communicator, pid: u32, identity: &Identity) -> Option<Answered> {
-    let ranks = row
-        .size
-        .unwrap_or_else(|| u32::try_from(row.ranks.len() + row.missing.len()).unwrap_or(u32::MAX));
+    let ranks = size_of(row);
     if identity.ranks.is_some_and(|known| known != ranks) {
         return None;
     }

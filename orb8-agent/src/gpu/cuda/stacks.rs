@@ -137,9 +137,15 @@ impl Names {
         }
     }
 
-    /// Forgets a process.
-    pub(super) fn forget(&mut self, process: ProcessKey) {
-        self.processes.remove(&process);
+    /// Forgets all processes but these.
+    pub(super) fn retain(&mut self, is_known: impl Fn(ProcessKey) -> bool) {
+        self.processes.retain(|process, _| is_known(*process));
+    }
+
+    /// Processes that are known.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.processes.len()
     }
 
     /// Why frames have no names.

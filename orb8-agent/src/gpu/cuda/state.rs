@@ -10,7 +10,7 @@ use orb8_common::gpu::{Collectives, CollectivesKey, Process as Counters, Record}
 use super::counters::{Load, Look};
 use super::governor::{Change, Group, PerGroup};
 use super::memory::Room;
-use super::nccl::{Counted, Lags, Member};
+use super::nccl::{Counted, Lags, Member, Parts};
 use super::process::{ProcessKey, Watched, start_time};
 use super::stacks::Names;
 use crate::clock::Clock;
@@ -195,6 +195,11 @@ impl State {
         is_answered.then_some(Group::Collectives)
     }
 
+    /// Whether communicators ended since the last time.
+    pub(super) fn has_ended_communicators(&self) -> bool {
+        self.live.values().any(|process| process.communicators.has_ended())
+    }
+
     /// Communicators that ended since the last time, and whose counters are to be forgotten before
     /// another one has their address: process and address.
     pub(super) fn ended_communicators(&mut self) -> Vec<(u32, u64)> {
@@ -219,6 +224,7 @@ impl State {
         who: &mut dyn FnMut(u32) -> Process,
     ) -> (Vec<ProcessActivity>, Vec<GpuEvent>) {
         let time = self.clock.now();
+        self.number_parts(time);
         self.compare(now, time);
         let mut told = Vec::new();
         for process in self.live.values_mut().chain(&mut self.ended) {
@@ -238,9 +244,26 @@ impl State {
             let frames = &mut names.frames(process.key);
             activity.push(process.activity(identity, &self.lags, frames, covers));
         }
-        self.forget_ended(now, names);
+        // Those that were pushed out by others as well.
+        names.retain(|key| identities.contains_key(&key));
+        self.forget_ended(now);
         let events = std::mem::take(&mut self.events);
         (activity, events.into_iter().map(|event| event.finish(&identities)).collect())
+    }
+
+    /// Numbers processes in communicators that were split off, where all of the whole are known.
+    fn number_parts(&mut self, time: UnixNanos) {
+        let mut parts = Parts::new();
+        for process in self.live.values().chain(&self.ended) {
+            process.communicators.show_parts(process.key, &mut parts);
+        }
+        for number in parts.numbers() {
+            let mut processes = self.live.values_mut().chain(&mut self.ended);
+            let process = processes.find(|process| process.key == number.process);
+            if let Some(event) = process.and_then(|it| it.communicators.number(&number)) {
+                self.note(time, Some(number.process), event);
+            }
+        }
     }
 
     /// Compares the ranks of communicators, and tells who is behind.
@@ -257,14 +280,9 @@ impl State {
         }
     }
 
-    fn forget_ended(&mut self, now: Instant, names: &mut Names) {
+    fn forget_ended(&mut self, now: Instant) {
         self.ended.retain(|process| {
-            let is_told =
-                process.ended.is_some_and(|ended| now.saturating_duration_since(ended) < KEEP);
-            if !is_told {
-                names.forget(process.key);
-            }
-            is_told
+            process.ended.is_some_and(|ended| now.saturating_duration_since(ended) < KEEP)
         });
     }
 

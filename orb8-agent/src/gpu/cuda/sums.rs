@@ -60,6 +60,11 @@ impl<const N: usize> Default for Estimate<N> {
 }
 
 impl<const N: usize> Estimate<N> {
+    /// Sums that begin now, of counters that go on.
+    pub(super) fn anew(&self) -> Self {
+        Self { counters: self.counters, ..Self::default() }
+    }
+
     /// Takes in what the counters say after `elapsed`, in which they counted for `watched`. The rest of
     /// the time was like the last that was looked at, but that no probe took `drag` seconds from the
     /// thread at each of what the first counter counts: that is much of its time in a loop that does

@@ -26,7 +26,11 @@ const MAX_SECTIONS: usize = 4096;
 /// Segments of a file: the libraries have some ten.
 const MAX_SEGMENTS: usize = 256;
 /// Bytes of a table of symbols, or of their names: NCCL's, the largest, has 100 KiB.
-const MAX_TABLE: u64 = 16 << 20;
+const MAX_TABLE: u64 = 4 << 20;
+/// Functions that are watched in a library, by all their names: the driver's has some 150.
+const MAX_FUNCTIONS: usize = 1024;
+/// Bytes of a name: those that are known have some 40.
+const MAX_NAME: usize = 128;
 
 /// A function of a library, and where its probe goes.
 #[derive(Clone, Copy, Debug)]
@@ -134,17 +138,31 @@ fn addresses(
     }
     let symbols = sections.symbols(endian, cache, SHT_DYNSYM)?;
     let mut found = BTreeMap::new();
+    if symbols.is_empty() {
+        return Ok(found);
+    }
+    // All at once: of each that is asked for by itself, the cache keeps a copy.
+    let names = sections.section(symbols.string_section())?.data(endian, cache)?;
     for symbol in symbols.iter() {
         if symbol.st_type() != STT_FUNC || symbol.st_shndx(endian) == SHN_UNDEF {
             continue;
         }
         // One name that cannot be read does not take the others with it.
-        let Ok(name) = symbols.symbol_name(endian, symbol) else { continue };
-        if let Some(function) = str::from_utf8(name).ok().and_then(|name| function_of(kind, name)) {
+        let name = name_at(names, symbol.st_name(endian));
+        if let Some(function) = name.and_then(|name| function_of(kind, name)) {
             found.entry(symbol.st_value(endian)).or_insert(function);
+        }
+        if found.len() > MAX_FUNCTIONS {
+            return Err(SymbolError::TooLarge("number of functions"));
         }
     }
     Ok(found)
+}
+
+fn name_at(names: &[u8], at: u32) -> Option<&str> {
+    let name = names.get(usize::try_from(at).ok()?..)?;
+    let length = name.iter().take(MAX_NAME).position(|byte| *byte == 0)?;
+    str::from_utf8(&name[..length]).ok()
 }
 
 /// A part of the file that is mapped as code.

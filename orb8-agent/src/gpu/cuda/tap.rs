@@ -7,24 +7,27 @@
 //! Reading a process's files and taking probes out can take long: whoever collects only looks at the
 //! state.
 
+mod report;
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
 use orb8_common::gpu::{Counter, Record};
 
-use super::attach::{Attachments, Coverage};
+use super::attach::Attachments;
 use super::counters::{Load, Look};
 use super::governor::{GROUPS, Governor, Group, PerGroup};
 use super::state::{State, Table};
 use super::windows::Windows;
 use crate::ebpf::{EbpfError, GpuObject, GpuOptions, GpuSums, RingReader};
 use crate::error::{AgentError, chain};
+use crate::event::Signal;
 use crate::gpu::config::{GpuConfig, Roots};
-use crate::status::ProgramRun;
+use crate::status::RingStatus;
+use report::{Report, gaps};
 
 /// Between two reads of the ring: what comes meanwhile has room in it.
 const REST: Duration = Duration::from_millis(100);
@@ -32,6 +35,8 @@ const REST: Duration = Duration::from_millis(100);
 const LONG_REST: Duration = Duration::from_millis(500);
 /// Between two looks at the counters and at who is there.
 const LOOK: Duration = Duration::from_millis(500);
+/// Of three hits by allocations, two tell of memory: a call's return, and what gives it back.
+const TOLD_PART: f64 = 2.0 / 3.0;
 /// The thread is told as stuck when it was not heard of for so long.
 const STUCK: Duration = Duration::from_secs(15);
 
@@ -46,31 +51,15 @@ pub(super) struct Tap {
     thread: JoinHandle<()>,
 }
 
-/// How the thread does.
-#[derive(Clone, Debug)]
-pub(super) struct Report {
-    /// When it was last heard of.
-    time: Instant,
-    /// Whether calls are watched, or will be as soon as the programs are loaded.
-    pub is_on: bool,
-    pub probes: u32,
-    pub expensive: u32,
-    /// Time that watching takes of the busiest thread, 0 to 1.
-    pub cost: Option<f64>,
-    pub lost: u64,
-    pub problems: Vec<String>,
-    pub coverage: HashMap<u32, Coverage>,
-    pub runs: Vec<ProgramRun>,
-    /// The kernel's memory for what is counted.
-    pub map_bytes: u64,
-}
-
 struct Worker {
     followed: Receiver<Vec<u32>>,
     pids: Vec<u32>,
     attachments: Attachments,
     sums: GpuSums,
     ring: RingReader,
+    /// Records that were read of it, and how full it was at most since that was told.
+    records: u64,
+    fullest: usize,
     state: SharedState,
     report: Arc<Mutex<Report>>,
     governor: Governor,
@@ -81,6 +70,8 @@ struct Worker {
     watched: PerGroup<Duration>,
     next_rest: Instant,
     table: Table,
+    /// What telling of memory takes, seconds.
+    telling: f64,
     unknown: u64,
     problem: Option<String>,
 }
@@ -119,9 +110,14 @@ impl Tap {
         let _ = self.followed.try_send(pids.to_vec());
     }
 
-    /// How it does.
+    /// How it does. The fullest state of the ring is that since the call before.
     pub(super) fn report(&self, now: Instant) -> Report {
-        let mut report = lock(&self.report).clone();
+        let mut shared = lock(&self.report);
+        let mut report = shared.clone();
+        if let Some(ring) = &mut shared.ring {
+            ring.utilization = 0.0;
+        }
+        drop(shared);
         if !report.is_on {
             return report;
         }
@@ -138,30 +134,6 @@ impl Tap {
             );
         }
         report
-    }
-}
-
-impl Report {
-    fn new(time: Instant) -> Self {
-        Self {
-            time,
-            is_on: true,
-            probes: 0,
-            expensive: 0,
-            cost: None,
-            lost: 0,
-            problems: Vec::new(),
-            coverage: HashMap::new(),
-            runs: Vec::new(),
-            map_bytes: 0,
-        }
-    }
-
-    fn refuse(&mut self, error: &EbpfError) {
-        let problem = chain(error);
-        tracing::warn!(problem, "calls to CUDA and NCCL are not watched");
-        self.problems.push(format!("calls to CUDA and NCCL are not watched: {problem}"));
-        self.is_on = false;
     }
 }
 
@@ -185,6 +157,8 @@ impl Worker {
             attachments,
             sums,
             ring,
+            records: 0,
+            fullest: 0,
             state,
             report,
             governor: Governor::new(budget),
@@ -195,6 +169,7 @@ impl Worker {
             watched: [Duration::ZERO; GROUPS],
             next_rest: now,
             table: Table::default(),
+            telling: 0.0,
             unknown: 0,
             problem: None,
         }
@@ -251,13 +226,33 @@ impl Worker {
     }
 
     fn read_ring(&mut self) {
-        let mut state = lock(&self.state);
-        let now = Instant::now();
-        state.sync();
-        self.ring.read(|bytes| match Record::read(bytes) {
-            Some(record) => state.take(&record, now),
-            None => self.unknown += 1,
-        });
+        let has_ended = {
+            let mut state = lock(&self.state);
+            let now = Instant::now();
+            state.sync();
+            let bytes = self.ring.read(|bytes| {
+                self.records += 1;
+                match Record::read(bytes) {
+                    Some(record) => state.take(&record, now),
+                    None => self.unknown += 1,
+                }
+            });
+            self.fullest = self.fullest.max(bytes);
+            state.has_ended_communicators()
+        };
+        if has_ended {
+            self.forget_communicators();
+        }
+    }
+
+    /// Takes in what was called in communicators that ended, before others have their addresses.
+    fn forget_communicators(&mut self) {
+        self.count();
+        let ended = lock(&self.state).ended_communicators();
+        let forgotten = ended
+            .iter()
+            .try_for_each(|(pid, communicator)| self.sums.forget_communicator(*pid, *communicator));
+        self.problem = self.problem.take().or(forgotten.err().map(|error| chain(&error)));
     }
 
     /// Takes in what was counted until now. Returns when that was.
@@ -284,17 +279,14 @@ impl Worker {
         // What they did last.
         self.read_ring();
         let now = self.count();
-        let (loads, spare, ended) = {
+        let (loads, spare) = {
             let mut state = lock(&self.state);
             state.end(&gone, now);
-            (state.loads(), state.spare(), state.ended_communicators())
+            (state.loads(), state.spare())
         };
-        let forgotten = gone.iter().try_for_each(|pid| self.sums.forget(*pid)).and_then(|()| {
-            ended.iter().try_for_each(|(pid, communicator)| {
-                self.sums.forget_communicator(*pid, *communicator)
-            })
-        });
+        let forgotten = gone.iter().try_for_each(|pid| self.sums.forget(*pid).map(drop));
         self.problem = self.problem.take().or(forgotten.err().map(|error| chain(&error)));
+        self.time_telling();
         let cost = self.plan(&loads, spare);
         self.tell(now, cost);
     }
@@ -335,12 +327,24 @@ impl Worker {
     fn costs(&self) -> PerGroup<f64> {
         let costs = self.attachments.costs();
         let cheap = costs.cheap.max(costs.at_return);
-        self.attachments.expensive_groups().map(|is_expensive| {
+        let mut costs = self.attachments.expensive_groups().map(|is_expensive| {
             if is_expensive { costs.stepped.max(cheap) } else { cheap }.as_secs_f64()
-        })
+        });
+        costs[Group::Allocations as usize] += self.telling * TOLD_PART;
+        costs
     }
 
-    fn tell(&self, now: Instant, cost: Option<f64>) {
+    /// Takes in how long programs took to tell of memory.
+    fn time_telling(&mut self) {
+        let Ok(counters) = self.sums.counters() else { return };
+        let told = counters[Counter::MemoryTold as usize];
+        if told > 0 {
+            let nanos = counters[Counter::MemoryToldNs as usize];
+            self.telling = nanos as f64 / told as f64 * 1e-9;
+        }
+    }
+
+    fn tell(&mut self, now: Instant, cost: Option<f64>) {
         let mut problems = self.attachments.problems();
         problems.extend(self.problem.clone());
         let counters = self.sums.counters().unwrap_or_default();
@@ -348,6 +352,7 @@ impl Worker {
         if self.unknown > 0 {
             problems.push(format!("{} records of a kind that is not known", self.unknown));
         }
+        let ring = self.ring_status(counters[Counter::Lost as usize]);
         let coverage = self.pids.iter().map(|pid| (*pid, self.attachments.coverage(*pid)));
         let report = Report {
             time: now,
@@ -356,6 +361,7 @@ impl Worker {
             expensive: self.attachments.expensive(),
             cost,
             lost: counters[Counter::Lost as usize] + lock(&self.state).lost(),
+            ring: Some(ring),
             problems,
             coverage: coverage.collect(),
             runs: self.attachments.run_times(),
@@ -363,14 +369,18 @@ impl Worker {
         };
         *lock(&self.report) = report;
     }
-}
 
-/// What the programs had no room for.
-fn gaps(counters: &[u64; Counter::COUNT]) -> Vec<String> {
-    let rows = [
-        (Counter::Untracked, "calls of processes beyond those that can be watched"),
-        (Counter::Untimed, "calls were not timed, since too many were on their way"),
-    ];
-    let rows = rows.into_iter().map(|(counter, what)| (counters[counter as usize], what));
-    rows.filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
+    fn ring_status(&mut self, drops: u64) -> RingStatus {
+        let size = self.ring.size();
+        let fullest = std::mem::take(&mut self.fullest) as f64 / size as f64;
+        // What was told before may not have been taken up.
+        let before = lock(&self.report).ring.as_ref().map_or(0.0, |ring| ring.utilization);
+        RingStatus {
+            probe: Signal::Gpu.name(),
+            size_bytes: size as u64,
+            events: self.records,
+            drops,
+            utilization: fullest.max(before).min(1.0),
+        }
+    }
 }

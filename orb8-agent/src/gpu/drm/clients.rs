@@ -10,6 +10,7 @@ use super::fdinfo::{Client, Engine};
 use crate::gpu::device::{DeviceId, PciAddress};
 use crate::gpu::reading::{ProcessUse, UseKind};
 use crate::gpu::scan::Open;
+use crate::gpu::source::Unread;
 
 /// A client's text is a page.
 const LARGEST: u64 = 16 << 10;
@@ -25,6 +26,8 @@ pub(super) struct Clients {
     proc: PathBuf,
     before: HashMap<Key, BTreeMap<String, Engine>>,
     when: Option<Instant>,
+    /// Clients that there was no room for, in each reading.
+    left_out: u64,
 }
 
 /// What all clients do.
@@ -45,7 +48,14 @@ struct Sum {
 
 impl Clients {
     pub(super) fn new(proc: &Path) -> Self {
-        Self { proc: proc.to_owned(), before: HashMap::new(), when: None }
+        Self { proc: proc.to_owned(), before: HashMap::new(), when: None, left_out: 0 }
+    }
+
+    /// Returns what there was no room for since start.
+    pub(super) fn unread(&self) -> Unread {
+        Unread::beyond(self.left_out, || {
+            format!("there are more clients than the {MOST_CLIENTS} that are looked at")
+        })
     }
 
     /// Reads the clients of processes that have a device open. A file that several processes share is
@@ -68,9 +78,14 @@ impl Clients {
             let Some(client) = self.client(pid, file.number) else { continue };
             let Some(device) = devices.get(&client.pci) else { continue };
             let key = (client.pci.clone(), client.id);
-            if seen.len() == MOST_CLIENTS || !seen.insert(key.clone()) {
+            if seen.contains(&key) {
                 continue;
             }
+            if seen.len() == MOST_CLIENTS {
+                self.left_out += 1;
+                continue;
+            }
+            seen.insert(key.clone());
             let before = self.before.get(&key).filter(|_| elapsed > 0);
             let process = processes.entry((pid, device.clone())).or_default();
             process.add(&client, before, elapsed);

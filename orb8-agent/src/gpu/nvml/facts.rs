@@ -21,6 +21,8 @@ const UNNAMED: &str = "NVIDIA device";
 pub(super) struct Facts {
     /// What it is.
     pub(super) device: Device,
+    /// Whether its driver told its UUID: without it the id is another one.
+    pub(super) has_uuid: bool,
     /// What it may come to.
     pub(super) limits: Limits,
     /// Whether it tells what its multiprocessors do (GPM).
@@ -78,6 +80,7 @@ pub(super) fn read(
     let pci = detail(asker, Call::Identity, || handle.pci_info())?
         .and_then(|pci| PciAddress::parse(&pci.bus_id));
     let unknown = unknown(index);
+    let has_uuid = uuid.is_some();
     let id = match (uuid, &pci) {
         (Some(uuid), _) => DeviceId::new(uuid),
         (None, Some(pci)) => DeviceId::new(format!("pci-{pci}")),
@@ -97,7 +100,12 @@ pub(super) fn read(
     };
     let has_gpm = asker.ask(refused, Call::GpmSupport, || handle.gpm_support())?;
     let limits = limits(asker, handle)?;
-    Ok(Facts { device, limits, has_gpm: has_gpm.unwrap_or(false) })
+    Ok(Facts {
+        device,
+        has_uuid,
+        limits,
+        has_gpm: has_gpm.unwrap_or(false) && can_free_samples(handle),
+    })
 }
 
 /// Asks for a detail that is no matter where it cannot be told.
@@ -108,6 +116,11 @@ pub(super) fn detail<T>(
 ) -> Result<Option<T>, Stop> {
     // What one of them cannot tell says nothing about the others.
     asker.ask(&mut Refused::default(), call, make)
+}
+
+/// A sample that cannot be given back is not taken: the wrapper panics where it would.
+fn can_free_samples(handle: &Handle<'_>) -> bool {
+    handle.nvml().lib().nvmlGpmSampleFree.is_ok()
 }
 
 fn architecture(architecture: DeviceArchitecture) -> Option<String> {

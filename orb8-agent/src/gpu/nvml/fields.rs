@@ -71,7 +71,7 @@ impl Fields {
         let read = asker.ask(refused, Call::Fields, || raw::fields(handle, &self.wanted))?;
         let mut values = Values::default();
         let mut lacking = Vec::new();
-        for (&(field, _), result) in self.wanted.iter().zip(read.unwrap_or_default()) {
+        for (&(field, scope), result) in self.wanted.iter().zip(read.unwrap_or_default()) {
             match result {
                 Ok(number) => {
                     let value = whole(&mut asker.checked, number);
@@ -79,12 +79,12 @@ impl Fields {
                 }
                 Err(error) => {
                     if !asker.refuse_value(Call::Fields, error)? {
-                        lacking.push(field);
+                        lacking.push((field, scope));
                     }
                 }
             }
         }
-        self.wanted.retain(|(field, _)| !lacking.contains(field));
+        self.wanted.retain(|wanted| !lacking.contains(wanted));
         Ok(values)
     }
 }
@@ -93,6 +93,12 @@ impl Values {
     /// Returns a field's value.
     pub(super) fn get(&self, field: u32) -> Option<u64> {
         self.0.iter().find(|(known, _)| *known == field).map(|(_, value)| *value)
+    }
+
+    /// Returns the sum of a field over all scopes that it was told for.
+    pub(super) fn sum(&self, field: u32) -> Option<u64> {
+        let values = self.0.iter().filter(|(known, _)| *known == field).map(|(_, value)| *value);
+        values.reduce(u64::saturating_add)
     }
 }
 
@@ -127,6 +133,12 @@ mod tests {
             assert_eq!(whole(&mut checked, nonsense), None, "{nonsense:?}");
         }
         assert_eq!(checked.invalid, 5);
+    }
+
+    #[test]
+    fn a_field_of_several_links_is_their_sum() {
+        let values = Values(vec![(161, 3), (162, 1), (161, 4)]);
+        assert_eq!((values.sum(161), values.sum(162), values.sum(163)), (Some(7), Some(1), None));
     }
 
     #[test]

@@ -23,6 +23,8 @@ const MOST_LINKS: u32 = 36;
 pub(super) struct Health {
     read: Option<Instant>,
     fields: Fields,
+    /// Errors of each link, where the device does not tell those of all.
+    of_links: Option<Fields>,
     pub(super) ecc: Option<Ecc>,
     pub(super) rows: Option<RemappedRows>,
     /// Rates and bytes are read each time, and not in it.
@@ -36,6 +38,7 @@ impl Default for Health {
         Self {
             read: None,
             fields: Fields::new(&SLOW),
+            of_links: None,
             ecc: None,
             rows: None,
             nvlink: None,
@@ -66,11 +69,33 @@ impl Health {
         self.ecc = subject.ecc(&values)?;
         self.rows = subject.rows()?;
         self.nvlink = subject.nvlink(&values)?;
+        if let Some(nvlink) = self.nvlink.as_mut().filter(|links| links.crc_errors.is_none()) {
+            let of_links = self.of_links.get_or_insert_with(|| link_errors(nvlink.links));
+            let Subject { asker, refused, handle } = subject;
+            let values = of_links.read(asker, refused, handle)?;
+            nvlink.crc_errors = values.sum(id::NVML_FI_DEV_NVLINK_ERROR_DL_CRC);
+            nvlink.replays = nvlink.replays.or(values.sum(id::NVML_FI_DEV_NVLINK_ERROR_DL_REPLAY));
+            nvlink.recoveries =
+                nvlink.recoveries.or(values.sum(id::NVML_FI_DEV_NVLINK_ERROR_DL_RECOVERY));
+        }
         self.replays = subject.replays(&values)?;
         self.persistence_mode = subject.persistence_mode()?;
         self.read = Some(now);
         Ok(())
     }
+}
+
+/// Since Hopper errors are counted by link, under other numbers.
+fn link_errors(links: u32) -> Fields {
+    let of_link = |link| {
+        [
+            id::NVML_FI_DEV_NVLINK_ERROR_DL_CRC,
+            id::NVML_FI_DEV_NVLINK_ERROR_DL_REPLAY,
+            id::NVML_FI_DEV_NVLINK_ERROR_DL_RECOVERY,
+        ]
+        .map(|field| (field, link))
+    };
+    Fields::new(&(0..links).flat_map(of_link).collect::<Vec<_>>())
 }
 
 impl Subject<'_, '_> {

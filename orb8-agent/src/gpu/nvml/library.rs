@@ -10,6 +10,8 @@ use nvml_wrapper::error::NvmlError;
 use crate::gpu::config::GpuConfig;
 use crate::gpu::source::SourceError;
 
+use super::raw;
+
 /// The library's name: the one that programs of any driver since 2013 are linked with.
 const NAME: &str = "libnvidia-ml.so.1";
 
@@ -48,7 +50,8 @@ pub(super) fn open(config: &GpuConfig) -> Result<Nvml, SourceError> {
     let places = places(config);
     let mut refused = None;
     for place in &places.files {
-        match Nvml::builder().lib_path(place.as_os_str()).init() {
+        let opened = raw::check(place);
+        match opened.and_then(|()| Nvml::builder().lib_path(place.as_os_str()).init()) {
             Ok(nvml) => return Ok(nvml),
             // The loader did not find one of that name; files were looked for before.
             Err(NvmlError::LibloadingError(_)) if place.is_relative() => {}

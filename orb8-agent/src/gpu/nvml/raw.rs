@@ -1,5 +1,6 @@
 //! The calls of NVML that nvml-wrapper has no safe form of, or whose form leaves out what is needed.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
@@ -38,6 +39,13 @@ pub(super) struct OldMemory {
     pub(super) total: u64,
     pub(super) used: u64,
     pub(super) free: u64,
+}
+
+/// Looks whether a file is a library that can be closed again: the wrapper panics where it cannot.
+pub(super) fn check(library: &Path) -> Result<(), NvmlError> {
+    // SAFETY: loading it runs what it has to run first, as opening it does right after.
+    let library = unsafe { sys::NvmlLib::new(library) }?;
+    nvml_sym(library.nvmlShutdown.as_ref()).map(|_| ())
 }
 
 /// Returns why the device does not run faster, as bits.

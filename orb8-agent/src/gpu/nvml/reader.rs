@@ -124,7 +124,13 @@ impl<'nvml> Reader<'nvml> {
         // What was read when the device was looked up is not read twice.
         if is_due && self.facts_read.is_some() {
             let driver = self.driver.as_deref();
-            let facts = facts::read(asker, &mut self.refused, &self.handle, self.index, driver)?;
+            let mut facts =
+                facts::read(asker, &mut self.refused, &self.handle, self.index, driver)?;
+            if self.facts.has_uuid && !facts.has_uuid {
+                // It could not be told this time: the device is the same as far as is known.
+                facts.device.id.clone_from(&self.facts.device.id);
+                facts.has_uuid = true;
+            }
             // Another one has its place.
             self.refused.is_suspect |= facts.device.id != self.facts.device.id;
             self.facts = facts;
@@ -133,9 +139,22 @@ impl<'nvml> Reader<'nvml> {
             self.facts_read = Some(now);
         }
         let whole = Whole { device: &self.facts.device, memory: self.memory };
+        let was_on = self.parts.is_on;
         self.parts.refresh(asker, &mut self.refused, &self.handle, &whole, is_due)?;
         self.facts.device.is_divided = self.parts.is_on;
+        if self.parts.is_on != was_on {
+            self.ask_anew();
+        }
         Ok(())
+    }
+
+    /// What a divided device does not tell, a whole one may.
+    fn ask_anew(&mut self) {
+        let is_suspect = self.refused.is_suspect;
+        self.refused = Refused::default();
+        self.refused.is_suspect = is_suspect;
+        self.fields = Fields::new(&FAST);
+        self.health = Health::default();
     }
 
     fn sample(

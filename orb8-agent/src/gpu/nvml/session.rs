@@ -228,7 +228,8 @@ impl Session<'_> {
         if self.registered.as_ref() == Some(&now) && !again {
             return Ok(());
         }
-        let watch = match Watch::new(self.nvml) {
+        asker.progress.turn_to(None);
+        let watch = match asker.make(Call::EventSet, || Watch::new(self.nvml))? {
             Ok(mut watch) => {
                 for (index, reader) in &self.readers {
                     asker.progress.turn_to(Some(*index));

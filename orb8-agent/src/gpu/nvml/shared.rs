@@ -276,6 +276,9 @@ impl Shared {
             state.events.push(event);
         } else {
             state.lost_events += 1;
+            state.unread.count += 1;
+            state.unread.last =
+                Some(format!("XID events beyond the {MOST_EVENTS} of one interval"));
         }
     }
 
@@ -337,6 +340,13 @@ impl Shared {
     pub(super) fn retry_now(&self) {
         for slot in self.state().slots.values_mut() {
             slot.retry = slot.retry.map(|_| Instant::now());
+        }
+    }
+
+    /// Has devices been read so much longer ago.
+    pub(super) fn age(&self, by: Duration) {
+        for slot in self.state().slots.values_mut() {
+            slot.read = slot.read.checked_sub(by).unwrap_or(slot.read);
         }
     }
 }

@@ -134,3 +134,30 @@ async fn who_does_not_answer_is_late_and_who_is_not_there_is_told() {
     let gone = status(u32::MAX, port, Duration::from_secs(1)).await.unwrap_err();
     assert!(matches!(gone, RasError::Unreachable { pid: u32::MAX, .. }), "{gone}");
 }
+
+#[test]
+fn ranks_that_do_not_answer_are_numbers_or_objects() {
+    let text =
+        br#"{"communicators":[{"hash":"0x1","missing_ranks":[4,{"rank":5,"host":["x",{}]}]}]}"#;
+    assert_eq!(report::parse(text).unwrap().communicators[0].missing, [4, 5]);
+    let text = br#"{"communicators":[{"hash":"0x1","missing_ranks":["4"]}]}"#;
+    assert!(report::parse(text).is_err());
+}
+
+/// What serves the port may be anybody's, and want the agent to run out of memory.
+#[test]
+fn a_report_takes_little_more_room_than_its_text() {
+    let many = |what: &str, count: usize| vec![what; count].join(",");
+    let text = format!(
+        r#"{{"communicators":[{{"hash":"0x1","ranks":[{}],"missing_ranks":[{}]}},{}]}}"#,
+        many(r#"{"rank":0,"collective_counts":{"a":1,"b":2,"AllReduce":3,"AllReduce":4}}"#, 70_000),
+        many("7", 5_000),
+        many(r#"{"hash":"2","ranks":[{"rank":1}]}"#, 5_000),
+    );
+    let status = report::parse(text.as_bytes()).unwrap();
+    assert_eq!(status.communicators.len(), 1024);
+    let first = &status.communicators[0];
+    assert_eq!((first.ranks.len(), first.missing.len()), (65_536, 1024));
+    assert_eq!(first.ranks[0].counts, [(CollectiveKind::AllReduce, 3)]);
+    assert!(status.communicators[1].ranks.is_empty(), "there is no room left");
+}

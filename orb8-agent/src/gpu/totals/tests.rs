@@ -18,6 +18,7 @@ fn process(pid: u32, cgroup_id: u64, launches: u64) -> ProcessActivity {
         graph_launches: Launches::default(),
         waits: Vec::new(),
         modules: Calls::default(),
+        collectives: Vec::new(),
         communicators: Vec::new(),
         coverage: Coverage::default(),
     }
@@ -56,5 +57,8 @@ fn owners_are_bounded() {
     let mut totals = Totals::default();
     let many: Vec<ProcessActivity> =
         (0..OWNERS as u32 + 5).map(|pid| process(pid, u64::from(pid) + 1, 1)).collect();
-    assert_eq!(totals.add(&many, Instant::now()).len(), OWNERS);
+    let told = totals.add(&many, Instant::now());
+    assert_eq!(told.len(), OWNERS + 1);
+    let nobodys = told.iter().find(|total| total.workload.is_none()).unwrap();
+    assert_eq!(nobodys.sums.launches, 5, "what has no room is nobody's, and not lost");
 }

@@ -1,8 +1,9 @@
 //! Labels of devices, of their owners and of sources.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::gpu::share::{Owner, Share};
+use crate::gpu::share::{Basis, Owner, Share, Standing};
 use crate::gpu::totals::{OwnerTotals, workload_name};
 use crate::gpu::view::{DeviceView, SourceHealth, View};
 use crate::identity::Workload;
@@ -24,22 +25,22 @@ pub(super) const OWNER: &[&str] = &["namespace", "pod", "container", "workload"]
 pub(super) const SOURCE: &[&str] = &["source"];
 
 /// Everything that is of one device.
-pub(super) struct Device {
+pub(super) struct Device<'a> {
     pub(super) device: Arc<[Label]>,
     pub(super) instance: Arc<[Label]>,
-    /// One for each of its shares.
-    pub(super) shares: Vec<Arc<[Label]>>,
+    /// Its shares. Those of owners that are called the same (a unit's cgroups) are one.
+    pub(super) shares: Vec<(Arc<[Label]>, Cow<'a, Share>)>,
 }
 
-impl Device {
-    pub(super) fn of(view: &View, at: &DeviceView) -> Self {
+impl<'a> Device<'a> {
+    pub(super) fn of(view: &View, at: &'a DeviceView) -> Self {
         let device = &at.seen.device;
         let mut labels = Vec::new();
         if let Some(number) = view.number(device) {
             labels.push(("gpu", Arc::<str>::from(number).into()));
         }
         labels.push(("uuid", device.id.shared().into()));
-        let shares = at.shares.shares.iter().map(|share| of_share(&labels, share)).collect();
+        let shares = shares(&labels, &at.shares.shares);
         push(&mut labels, "model", Some(&device.model));
         let whole: Arc<[Label]> = labels.clone().into();
         if let Some(part) = &device.part {
@@ -63,6 +64,42 @@ pub(super) fn owner(totals: &OwnerTotals) -> Arc<[Label]> {
 
 pub(super) fn source(health: &SourceHealth) -> Arc<[Label]> {
     [("source", health.kind.word().into())].into()
+}
+
+fn shares<'a>(device: &[Label], all: &'a [Share]) -> Vec<(Arc<[Label]>, Cow<'a, Share>)> {
+    let mut told: Vec<(Arc<[Label]>, Cow<'a, Share>)> = Vec::with_capacity(all.len());
+    for share in all {
+        let labels = of_share(device, share);
+        match told.iter_mut().find(|(known, _)| *known == labels) {
+            Some((_, known)) => join(known.to_mut(), share),
+            None => told.push((labels, Cow::Borrowed(share))),
+        }
+    }
+    told
+}
+
+/// Makes one of two owners' shares.
+fn join(one: &mut Share, other: &Share) {
+    one.memory = sum(one.memory, other.memory, u64::saturating_add);
+    one.busy = sum(one.busy, other.busy, |one, other| one + other);
+    one.holds = one.holds.take().or_else(|| other.holds.clone());
+    if other.standing == Standing::Unallocated {
+        one.standing = other.standing;
+    }
+}
+
+/// A sum is found as well as the worse of its parts.
+fn sum<T>(
+    one: Option<(T, Basis)>,
+    other: Option<(T, Basis)>,
+    add: fn(T, T) -> T,
+) -> Option<(T, Basis)> {
+    match (one, other) {
+        (Some((one, basis)), Some((other, of_other))) => {
+            Some((add(one, other), basis.max(of_other)))
+        }
+        (one, other) => one.or(other),
+    }
 }
 
 fn of_share(device: &[Label], share: &Share) -> Arc<[Label]> {

@@ -1,85 +1,19 @@
-//! How each metric's values are read. What is not known has no sample.
+//! How the values of devices' and sources' metrics are read. What is not known has no sample.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::idle_since;
-use crate::gpu::activity::{CollectiveKind, CopyKind, WaitKind};
-use crate::gpu::event::AllocationKind;
+use super::told::Told;
 use crate::gpu::reading::DeviceState;
 use crate::gpu::sample::{
     Busy, Clocks, Ecc, Memory, NvLink, Pcie, Power, RemappedRows, Sample, Temperature,
     ThrottleReason,
 };
-use crate::gpu::share::{Share, Standing};
-use crate::gpu::totals::{Moved, OwnerTotals, Waited};
 use crate::gpu::view::{DeviceView, HolderHealth, SourceHealth, View};
 use crate::gpu::xid;
-use crate::metrics::family::{Label, Text, Value};
+use crate::metrics::family::{Text, Value};
 
 /// Megahertz, as hertz.
 const MEGAHERTZ: f64 = 1e6;
-
-/// Values with a metric's own labels.
-pub(super) struct Told {
-    labels: &'static [&'static str],
-    values: Vec<(Vec<Label>, Value)>,
-}
-
-impl Told {
-    pub(super) const fn new(labels: &'static [&'static str]) -> Self {
-        Self { labels, values: Vec::new() }
-    }
-
-    /// Returns what was told, and begins anew.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = (Vec<Label>, Value)> {
-        std::mem::take(&mut self.values).into_iter()
-    }
-
-    pub(super) fn gauge(&mut self, value: Option<f64>) {
-        self.put([], value.map(Value::Gauge));
-    }
-
-    pub(super) fn bytes(&mut self, value: Option<u64>) {
-        self.gauge(value.map(|bytes| bytes as f64));
-    }
-
-    pub(super) fn number(&mut self, value: Option<u32>) {
-        self.gauge(value.map(f64::from));
-    }
-
-    pub(super) fn flag(&mut self, value: Option<bool>) {
-        self.gauge(value.map(|is| if is { 1.0 } else { 0.0 }));
-    }
-
-    pub(super) fn count(&mut self, value: u64) {
-        self.put([], Some(Value::Count(value)));
-    }
-
-    pub(super) fn time(&mut self, value: Duration) {
-        self.put([], Some(Value::Sum(value.as_secs_f64())));
-    }
-
-    /// Adds a value with the metric's own labels, in their order. Those that are empty are left out.
-    fn put<const N: usize>(&mut self, own: [Text; N], value: Option<Value>) {
-        let Some(value) = value else { return };
-        let labels = self.labels.iter().copied().zip(own);
-        let labels = labels.filter(|(_, text)| !text.as_str().is_empty()).collect();
-        self.values.push((labels, value));
-    }
-
-    fn gauge_of(&mut self, label: &'static str, value: Option<f64>) {
-        self.put([label.into()], value.map(Value::Gauge));
-    }
-
-    fn count_of(&mut self, label: &'static str, value: Option<u64>) {
-        self.put([label.into()], value.map(Value::Count));
-    }
-
-    fn time_of(&mut self, label: &'static str, value: Duration) {
-        self.put([label.into()], Some(Value::Sum(value.as_secs_f64())));
-    }
-}
 
 impl DeviceView {
     fn read<T: Default>(&self, read: impl Fn(&Sample) -> T) -> T {
@@ -287,100 +221,6 @@ pub(super) fn xids(at: &DeviceView, to: &mut Told) {
         let own = [number.into(), xid.class.word().into(), xid.action.word().into()];
         to.put(own, Some(Value::Count(*count)));
     }
-}
-
-pub(super) fn share_memory(share: &Share, _: &View, to: &mut Told) {
-    if let Some((bytes, basis)) = share.memory {
-        to.gauge_of(basis.word(), Some(bytes as f64));
-    }
-}
-
-pub(super) fn share_busy(share: &Share, _: &View, to: &mut Told) {
-    if let Some((busy, basis)) = share.busy {
-        to.gauge_of(basis.word(), Some(busy));
-    }
-}
-
-pub(super) fn holds(share: &Share, _: &View, to: &mut Told) {
-    if let Some(held) = &share.holds {
-        to.put([Arc::<str>::from(&*held.resource).into()], Some(Value::Gauge(1.0)));
-    }
-}
-
-pub(super) fn idle(share: &Share, view: &View, to: &mut Told) {
-    if share.holds.is_some() {
-        let idle = idle_since(share).map_or(0, |since| view.time.0.saturating_sub(since.0));
-        to.gauge(Some(idle as f64 / 1e9));
-    }
-}
-
-pub(super) fn idle_long(share: &Share, _: &View, to: &mut Told) {
-    if share.holds.is_some() {
-        to.flag(Some(matches!(share.standing, Standing::Idle { is_long: true, .. })));
-    }
-}
-
-pub(super) fn unallocated(share: &Share, _: &View, to: &mut Told) {
-    if share.standing == Standing::Unallocated {
-        to.flag(Some(true));
-    }
-}
-
-pub(super) fn allocations(at: &OwnerTotals, to: &mut Told) {
-    moved(to, AllocationKind::ALL.map(AllocationKind::word), &at.sums.allocated, |it| it.count);
-}
-
-pub(super) fn allocated_bytes(at: &OwnerTotals, to: &mut Told) {
-    moved(to, AllocationKind::ALL.map(AllocationKind::word), &at.sums.allocated, |it| it.bytes);
-}
-
-pub(super) fn freed_bytes(at: &OwnerTotals, to: &mut Told) {
-    moved(to, AllocationKind::ALL.map(AllocationKind::word), &at.sums.freed, |it| it.bytes);
-}
-
-pub(super) fn copies(at: &OwnerTotals, to: &mut Told) {
-    moved(to, CopyKind::ALL.map(CopyKind::word), &at.sums.copies, |it| it.count);
-}
-
-pub(super) fn copied_bytes(at: &OwnerTotals, to: &mut Told) {
-    moved(to, CopyKind::ALL.map(CopyKind::word), &at.sums.copies, |it| it.bytes);
-}
-
-pub(super) fn collectives(at: &OwnerTotals, to: &mut Told) {
-    moved(to, CollectiveKind::ALL.map(CollectiveKind::word), &at.sums.collectives, |it| it.count);
-}
-
-pub(super) fn collective_bytes(at: &OwnerTotals, to: &mut Told) {
-    moved(to, CollectiveKind::ALL.map(CollectiveKind::word), &at.sums.collectives, |it| it.bytes);
-}
-
-/// Tells the kinds that there were.
-fn moved<const N: usize>(
-    to: &mut Told,
-    kinds: [&'static str; N],
-    sums: &[Moved; N],
-    read: fn(&Moved) -> u64,
-) {
-    for (kind, sum) in kinds.into_iter().zip(sums).filter(|(_, sum)| sum.count > 0) {
-        to.count_of(kind, Some(read(sum)));
-    }
-}
-
-pub(super) fn waits(at: &OwnerTotals, to: &mut Told) {
-    for (kind, Waited { count, .. }) in waited(at) {
-        to.count_of(kind, Some(*count));
-    }
-}
-
-pub(super) fn wait_time(at: &OwnerTotals, to: &mut Told) {
-    for (kind, Waited { time, .. }) in waited(at) {
-        to.time_of(kind, *time);
-    }
-}
-
-fn waited(at: &OwnerTotals) -> impl Iterator<Item = (&'static str, &Waited)> {
-    let kinds = WaitKind::ALL.into_iter().map(WaitKind::word);
-    kinds.zip(&at.sums.waits).filter(|(_, waited)| waited.count > 0)
 }
 
 pub(super) fn source_up(at: &SourceHealth, to: &mut Told) {

@@ -146,6 +146,7 @@ fn share(id: &str, pod: &str, holds: bool, standing: Standing) -> Share {
 fn counts() -> DeviceCounts {
     DeviceCounts {
         xids: BTreeMap::from([(79, 2), (31, 1)]),
+        xid_times: BTreeMap::new(),
         last_xid: Some(79),
         last_xid_time: UnixNanos(5),
         throttled: BTreeMap::from([(ThrottleReason::PowerCap, Duration::from_secs(2))]),
@@ -191,7 +192,8 @@ fn view() -> View {
         },
         shares: Shares {
             shares: vec![share("MIG-c", "embedder", true, Standing::Active)],
-            ..Shares::default()
+            unattributed_memory: Some(40 * GIB),
+            unattributed_busy: Some(0.5),
         },
         counts: DeviceCounts::default(),
     };
@@ -330,6 +332,39 @@ fn parts_and_the_rest_sum_to_the_device() {
             (80 * GIB) as f64
         )]
     );
+}
+
+#[test]
+fn owners_that_are_called_the_same_are_one() {
+    let step = |job: u32, standing, basis| {
+        let workload = Workload {
+            unit: Some("slurmstepd.scope".to_owned()),
+            cgroup_path: format!("/system.slice/slurmstepd.scope/job_{job}"),
+            ..Workload::default()
+        };
+        let owner = Owner {
+            namespace: None,
+            pod: None,
+            container: None,
+            workload: Some(Arc::new(workload)),
+        };
+        let memory = Some((GIB, basis));
+        Share { owner, memory, ..share("GPU-a", "", false, standing) }
+    };
+    let mut view = view();
+    view.devices[0].shares.shares = vec![
+        step(1, Standing::InUse, Basis::Exact),
+        step(2, Standing::Unallocated, Basis::Estimated),
+    ];
+    let families = families(&view, UnixNanos(3));
+    let of_units = |name: &str| -> Vec<(String, f64)> {
+        let told = told(&families, name).into_iter();
+        told.filter(|(labels, _)| labels.contains("slurmstepd")).collect()
+    };
+    let labels = |own: &str| format!("gpu=0,uuid=GPU-a,workload=slurmstepd.scope{own}");
+    let used = (labels(",basis=estimated"), 2.0 * GIB as f64);
+    assert_eq!(of_units("orb8_gpu_pod_memory_used"), [used]);
+    assert_eq!(of_units("orb8_gpu_pod_unallocated"), [(labels(""), 1.0)]);
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn kubernetes(fields: &impl FlowFields, end: End, prefix: &str, to: &mut Attribu
 }
 
 /// Tells more of the owner of this node's end.
-fn owner(workload: &Workload, to: &mut Attributes) {
+pub(super) fn owner(workload: &Workload, to: &mut Attributes) {
     let Workload { pod_uid, api, pod, container, container_id, runtime, unit, .. } = workload;
     // What the API server calls it, which for static pods is not what the cgroup does.
     let uid = api.as_ref().map(|pod| &*pod.uid).or(pod_uid.as_deref());

@@ -5,6 +5,7 @@ use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point};
 use super::samples::*;
 use super::*;
 use crate::event::{Loss, SampleKind, Signal, TcpKind};
+use crate::gpu::{GpuEventKind, xid};
 
 /// Runs the same over both protocols.
 async fn over_both(test: impl AsyncFn(Protocol)) {
@@ -138,14 +139,16 @@ async fn alerts_are_what_goes_wrong() {
         tcp(tcp_sample(1, TcpKind::Retransmit { segments: 1, total: 1 })),
         Payload::Flow(flow_sample(1, SampleKind::Counted, 1)),
         Payload::Loss(Loss { packets: 2, bytes: 200, ..Loss::default() }),
+        gpu(GpuEventKind::Xid(xid::describe(79))),
+        gpu(GpuEventKind::Launches { rate: 1.0, graph_rate: 0.0, is_sampled: false }),
     ]);
     node.end_cycle(3_600);
-    receiver.expect(3).await;
+    receiver.expect(4).await;
     node.stop().await;
     let mut names: Vec<String> =
         receiver.records().into_iter().map(|record| record.event_name).collect();
     names.sort();
-    assert_eq!(names, ["orb8.dns.answered", "orb8.lost", "orb8.tcp.retransmit"]);
+    assert_eq!(names, ["orb8.dns.answered", "orb8.gpu.xid", "orb8.lost", "orb8.tcp.retransmit"]);
 }
 
 #[tokio::test]

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use super::samples::*;
 use super::*;
 use crate::event::{DnsSide, Reason, ResetBy, Signal, TcpKind};
+use crate::gpu::event::AllocationKind;
+use crate::gpu::sample::ThrottleReason;
+use crate::gpu::share::Owner;
+use crate::gpu::{GpuEventKind, xid};
 use crate::identity::{Ends, Party};
-use crate::otlp::logs::{Record, Severity, event, exchange as dns_record, flow, lost};
+use crate::otlp::logs::{Record, Severity, accelerator, event, exchange as dns_record, flow, lost};
 use crate::otlp::names;
 use crate::pipeline::{DnsEvent, FlowStep, Lost, TcpEvent};
 use crate::store::{Added, EndReason, InterfaceNames, Label};
@@ -85,6 +89,50 @@ fn tcp_kinds() -> Vec<TcpKind> {
     ]
 }
 
+fn gpu_record(kind: GpuEventKind) -> Record {
+    accelerator(at(9), &gpu_event(kind))
+}
+
+/// Each kind with how much it matters.
+fn gpu_kinds() -> Vec<(GpuEventKind, Severity)> {
+    use GpuEventKind as Kind;
+    use Severity::{Error, Info, Warn};
+    let lasted = Duration::from_secs(600);
+    let took = Duration::from_millis(1_500);
+    let (communicator, rank) = (0xfeed, 3);
+    let reasons = || vec![ThrottleReason::PowerCap, ThrottleReason::HardwareThermal];
+    let straggler = |is_missing| Kind::Straggler { communicator, rank, behind: 7, is_missing };
+    vec![
+        (Kind::Xid(xid::describe(79)), Error),
+        (Kind::Xid(xid::describe(31)), Warn),
+        (Kind::Throttle { began: true, reasons: reasons() }, Warn),
+        (Kind::Throttle { began: false, reasons: reasons() }, Info),
+        (Kind::EccUncorrected { count: 2 }, Error),
+        (Kind::RowRemap { is_pending: true, has_failed: false }, Warn),
+        (Kind::RowRemap { is_pending: true, has_failed: true }, Error),
+        (Kind::RowRemap { is_pending: false, has_failed: false }, Info),
+        (Kind::Lost { reason: "it fell off the bus".into() }, Error),
+        (Kind::Appeared, Info),
+        (Kind::Removed, Warn),
+        (Kind::Idle { began: true, lasted }, Warn),
+        (Kind::Idle { began: false, lasted }, Info),
+        (Kind::Unallocated { began: true }, Warn),
+        (Kind::Unallocated { began: false }, Info),
+        (Kind::Allocated { bytes: 1, how: AllocationKind::Pool }, Info),
+        (Kind::AllocationFailed { bytes: 1, error: 2 }, Warn),
+        (Kind::Launches { rate: 9.5, graph_rate: 1.0, is_sampled: true }, Info),
+        (Kind::ModuleLoaded { took }, Info),
+        (Kind::Leak { outstanding: 9, growth: 1.5 }, Warn),
+        (Kind::Collectives { communicator, rank: Some(rank), calls: 2, bytes: 3 }, Info),
+        (Kind::CommunicatorInit { communicator, rank, ranks: 8, took }, Info),
+        (Kind::CommunicatorAbort { communicator: 0, rank: None }, Error),
+        (straggler(false), Warn),
+        (straggler(true), Error),
+        (Kind::Sampling { began: true, what: "launches", part: 0.1 }, Info),
+        (Kind::Sampling { began: false, what: "launches", part: 1.0 }, Info),
+    ]
+}
+
 fn lost_records() -> Vec<Record> {
     vec![
         lost(at(9), Some(Signal::Flow), Lost::Kernel { packets: 5, bytes: 500 }),
@@ -102,6 +150,7 @@ fn attributes(record: Record) -> Vec<KeyValue> {
 fn every_attribute_is_in_the_table_and_in_a_record_once() {
     let tcp = tcp_kinds().into_iter().filter_map(tcp_record);
     let records = dns_records().into_iter().chain(tcp).chain(lost_records()).chain([flow_record()]);
+    let records = records.chain(gpu_kinds().into_iter().map(|(kind, _)| gpu_record(kind)));
     let mut count = 0;
     for record in records {
         let name = record.name;
@@ -116,6 +165,42 @@ fn every_attribute_is_in_the_table_and_in_a_record_once() {
         }
     }
     assert!(count > 300, "{count}");
+}
+
+#[test]
+fn accelerators_are_told_with_what_to_do_and_whose_they_are() {
+    for (kind, severity) in gpu_kinds() {
+        let record = gpu_record(kind.clone());
+        assert_eq!(record.severity, severity, "{kind:?}");
+        assert!(record.name.starts_with("orb8.gpu.") && record.body.contains(": "), "{record:?}");
+    }
+    let record = gpu_record(GpuEventKind::Xid(xid::describe(79)));
+    assert_eq!(
+        record.body,
+        "GPU 3, shop/web-1, python3[77]: XID 79 (GPU has fallen off the bus), what to do: reboot"
+    );
+    assert_attributes(
+        &attributes(record),
+        &[
+            ("orb8.gpu.id", "GPU-1"),
+            ("orb8.gpu.index", "3"),
+            ("orb8.gpu.xid.code", "79"),
+            ("orb8.gpu.xid.class", "hardware"),
+            ("orb8.gpu.xid.action", "reboot"),
+            ("process.pid", "77"),
+            ("k8s.namespace.name", "shop"),
+            ("k8s.pod.name", "web-1"),
+        ],
+    );
+    let mut shared = gpu_event(GpuEventKind::Removed);
+    shared.process = None;
+    let other = Owner { pod: Some("other".into()), ..shared.owners[0].clone() };
+    shared.owners.push(other);
+    let record = accelerator(at(9), &shared);
+    assert_eq!(record.body, "GPU 3, shop/web-1 and 1 more: it was taken away");
+    let attributes = attributes(record);
+    assert_eq!(attribute(&attributes, "k8s.pod.name"), None, "nobody is the one");
+    assert!(attributes.iter().any(|pair| pair.key == "orb8.gpu.owners"));
 }
 
 #[test]

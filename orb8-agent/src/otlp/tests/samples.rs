@@ -11,6 +11,8 @@ use crate::event::{
     DnsAnswer, DnsData, DnsExchange, DnsOutcome, DnsQuestion, DnsResponse, DnsSide, FlowSample,
     SampleKind, SocketEnd, TcpKind, TcpRole, TcpSample,
 };
+use crate::gpu::event::Process;
+use crate::gpu::{DeviceId, GpuEvent, GpuEventKind};
 use crate::identity::{Address, Front, Party, Runtime, Workload};
 use crate::pipeline::{FlowEvent, FlowStep};
 use crate::store::{FlowRow, FlowStore, Owner, StoreConfig};
@@ -182,4 +184,26 @@ pub(in crate::otlp) fn db() -> Party {
     let address =
         ServiceAddress { service, port: Some(443), port_name: None, kind: AddressKind::Cluster };
     Party::Front(Arc::new(Front { address: Address::Service(Arc::new(address)), behind: None }))
+}
+
+/// What happened to the device of a pod's process.
+pub(in crate::otlp) fn gpu_event(kind: GpuEventKind) -> GpuEvent {
+    let owner = crate::gpu::share::Owner {
+        namespace: Some("shop".into()),
+        pod: Some("web-1".into()),
+        container: Some("app".into()),
+        workload: None,
+    };
+    GpuEvent {
+        time: at(9),
+        device: Some(DeviceId::new("GPU-1")),
+        index: Some(3),
+        process: Some(Process { pid: 77, name: "python3".into(), workload: None }),
+        owners: vec![owner],
+        kind,
+    }
+}
+
+pub(in crate::otlp) fn gpu(kind: GpuEventKind) -> Payload {
+    Payload::Gpu(Box::new(gpu_event(kind)))
 }

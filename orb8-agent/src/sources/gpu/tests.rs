@@ -4,7 +4,7 @@ use crate::gpu::event::Process;
 use crate::gpu::reading::{ProcessUse, UseKind};
 use crate::gpu::view::{DeviceView, HolderHealth, ProcessView, Watching};
 use crate::pipeline::{LocalAddresses, Pipeline};
-use crate::status::SourceState;
+use crate::status::{RingStatus, SourceState};
 
 fn health(kind: SourceKind, devices: u32, problem: &str) -> SourceHealth {
     SourceHealth {
@@ -147,23 +147,29 @@ async fn it_runs_when_a_device_appears_and_not_when_its_thread_hangs() {
     let cancel = source.cancel.clone();
     let running = tokio::spawn(source.run());
     let far = Instant::now() + Duration::from_secs(3600);
-    sender.send_replace(Beat { next: far, view: Some(view().into()) });
+    let ring = RingStatus { probe: "gpu", drops: 3, ..RingStatus::default() };
+    let watching = Watching { ring: Some(ring.clone()), ..Watching::default() };
+    sender.send_replace(Beat { next: far, view: Some(View { watching, ..view() }.into()) });
     let is_running = async {
         while status.read().sources[0].state != SourceState::Running {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), is_running).await.unwrap();
+    tokio::time::timeout(PATIENCE, is_running).await.unwrap();
     cancel.cancel();
     drop(sender);
-    tokio::time::timeout(GOODBYE, running).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
+    assert_eq!(status.read().sources[0].state, SourceState::Running, "it was asked to end");
+    assert_eq!(status.read().rings, [ring], "what it lost is seen with that of the others");
 }
 
 #[tokio::test]
 async fn it_ends_with_its_thread() {
-    let (source, sender, _) = source();
+    let (source, sender, status) = source();
     drop(sender);
-    tokio::time::timeout(GOODBYE, source.run()).await.unwrap();
+    tokio::time::timeout(PATIENCE, source.run()).await.unwrap();
+    let told = status.read().sources[0].clone();
+    assert!(reason(&told).contains("an error of orb8's own"), "{told:?}");
 }
 
 #[test]
@@ -193,5 +199,5 @@ async fn a_machine_without_accelerators_is_told_soon() {
     let reason = reason(source.status()).to_owned();
     assert!(reason.contains("nvml: ") && reason.contains("neuron: "), "{reason}");
     cancel.cancel();
-    tokio::time::timeout(GOODBYE * 3, source.run()).await.unwrap();
+    tokio::time::timeout(PATIENCE, source.run()).await.unwrap();
 }

@@ -1,8 +1,10 @@
 //! NCCL's communicators, ranks that are behind, and communicators that are given up.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use orb8_agent::gpu::{
-    GpuEventKind,
-    activity::{CollectiveKind, CommunicatorState},
+    GpuEvent, GpuEventKind, ProcessActivity,
+    activity::{self, CollectiveKind, CommunicatorState},
 };
 use orb8_standins::ras::{Communicator, Job, Rank, Ras};
 use serde_json::Value;
@@ -11,6 +13,11 @@ use super::scene::{Scene, Workload, number};
 
 /// A unique id, as the workload takes it.
 const ID: &str = "6f7262382d7465737400000000000000";
+
+/// A rank that stands for so long is told.
+const STRAGGLES_AFTER: Duration = Duration::from_secs(10);
+/// Between two questions to NCCL.
+const ASKED_EVERY: Duration = Duration::from_secs(10);
 
 fn ranks(scene: &mut Scene, count: u32, arguments: &str) -> Vec<Workload> {
     let id = format!("{ID}{}", "5a".repeat(128 - ID.len() / 2));
@@ -22,31 +29,51 @@ fn ranks(scene: &mut Scene, count: u32, arguments: &str) -> Vec<Workload> {
     workloads
 }
 
+/// Calls of each kind that there were any of, as a workload tells them of one of its communicators.
+fn counted(communicator: &Value) -> BTreeMap<&'static str, u64> {
+    let count = |kind: &CollectiveKind| {
+        let count = communicator["collectives"][kind.word()]["count"].as_u64();
+        (kind.word(), count.unwrap_or(0))
+    };
+    CollectiveKind::ALL.iter().map(count).filter(|(_, count)| *count > 0).collect()
+}
+
+fn seen(row: &activity::Communicator) -> BTreeMap<&'static str, u64> {
+    row.collectives.iter().map(|row| (row.kind.word(), row.count)).collect()
+}
+
+/// Whether each communicator has ended, and was counted as a workload tells it by rank.
+fn is_told(activity: &ProcessActivity, report: &Value) -> bool {
+    let told = report["communicators"].as_array().expect("communicators");
+    let rows = &activity.communicators;
+    rows.len() == told.len()
+        && told.iter().all(|told| {
+            let rank = Some(number(&told["rank"]) as u32);
+            rows.iter().any(|row| {
+                row.rank == rank
+                    && row.state == CommunicatorState::Destroyed
+                    && seen(row) == counted(told)
+            })
+        })
+}
+
 #[test]
 fn collectives_are_counted_by_communicator() {
     let mut scene = Scene::new(|config| config.trace_budget = 10.0);
     let mut workloads = ranks(&mut scene, 2, "collectives --steps 15 --allreduce 4096");
     let reports: Vec<Value> = workloads.iter_mut().map(Workload::report).collect();
-    scene.settle();
+    for (workload, report) in workloads.iter().zip(&reports) {
+        assert_eq!(report["failure"], Value::Null, "{report}");
+        scene.settle(workload, |activity| is_told(activity, report));
+    }
     let mut hashes = Vec::new();
     for (rank, (workload, report)) in workloads.iter().zip(&reports).enumerate() {
-        assert_eq!(report["failure"], Value::Null, "{report}");
         let [row] = &scene.activity(workload).communicators[..] else {
             panic!("{:#?}", scene.activity(workload))
         };
         assert_eq!((row.rank, row.ranks), (Some(rank as u32), Some(2)));
         assert_eq!(row.state, CommunicatorState::Destroyed);
-        let counted = &report["communicators"][0]["collectives"];
-        for kind in CollectiveKind::ALL {
-            let seen = row.collectives.iter().find(|row| row.kind == kind);
-            let count = &counted[kind.word()]["count"];
-            assert_eq!(
-                seen.map_or(0, |seen| seen.count),
-                count.as_u64().unwrap_or(0),
-                "{} {counted}",
-                kind.word()
-            );
-        }
+        assert_eq!(seen(row), counted(&report["communicators"][0]));
         let all_reduce = row.collectives.iter().find(|row| row.kind == CollectiveKind::AllReduce);
         assert_eq!(all_reduce.and_then(|row| row.bytes), Some(15 * 4_096));
         hashes.push(row.hash);
@@ -70,16 +97,16 @@ fn collectives_are_counted_by_communicator() {
 fn a_rank_that_stops_is_told_once() {
     let mut scene = Scene::new(|config| config.trace_budget = 10.0);
     let workloads = ranks(&mut scene, 2, "train --seconds 60 --rate 20 --stop 1:20");
-    let is_told = |scene: &Scene| {
-        scene.events.iter().any(|event| matches!(event.kind, GpuEventKind::Straggler { .. }))
-    };
-    scene.until("straggler", is_told);
-    scene.settle();
-    let stragglers: Vec<_> = scene
-        .events
-        .iter()
-        .filter(|event| matches!(event.kind, GpuEventKind::Straggler { .. }))
-        .collect();
+    scene.until("lag", |scene| {
+        let rows = scene.last.activity.iter().flat_map(|row| &row.communicators);
+        let mut stopped = rows.filter(|row| row.rank == Some(1) && row.slowest_rank == Some(1));
+        stopped.any(|row| row.collectives.iter().any(|row| row.count >= 20))
+    });
+    scene.ahead += STRAGGLES_AFTER;
+    let is_straggler = |event: &&GpuEvent| matches!(event.kind, GpuEventKind::Straggler { .. });
+    scene.until("straggler", |scene| scene.events.iter().any(|event| is_straggler(&event)));
+    scene.watch_for(Duration::from_secs(1), |_| {});
+    let stragglers: Vec<_> = scene.events.iter().filter(is_straggler).collect();
     let [event] = stragglers[..] else { panic!("{stragglers:#?}") };
     assert!(
         matches!(
@@ -116,17 +143,14 @@ fn one_process_may_have_all_ranks() {
     let mut scene = Scene::new(|config| config.trace_budget = 10.0);
     let mut workload = scene.run("train --steps 20 --ranks 4 --devices 4");
     let report = workload.report();
-    scene.settle();
-    let rows = &scene.activity(&workload).communicators;
-    let mut seen: Vec<_> = rows.iter().filter_map(|row| row.rank).collect();
-    seen.sort_unstable();
-    assert_eq!(seen, [0, 1, 2, 3], "{rows:#?}");
+    let rows = &scene.settle(&workload, |activity| is_told(activity, &report)).communicators;
+    let mut ranks: Vec<_> = rows.iter().filter_map(|row| row.rank).collect();
+    ranks.sort_unstable();
+    assert_eq!(ranks, [0, 1, 2, 3], "{rows:#?}");
     for row in rows {
-        let counted = report["communicators"].as_array().expect("communicators").iter();
-        let mut counted = counted.filter(|told| number(&told["rank"]) as u32 == row.rank.unwrap());
-        let counted = counted.next().expect("the rank");
-        let count = number(&counted["collectives"]["all-reduce"]["count"]);
-        assert_eq!(row.collectives[0].count, count);
+        let told = report["communicators"].as_array().expect("communicators").iter();
+        let mut told = told.filter(|told| number(&told["rank"]) as u32 == row.rank.unwrap());
+        assert_eq!(seen(row), counted(told.next().expect("the rank")));
     }
 }
 
@@ -165,6 +189,7 @@ fn nccls_own_account_wins_where_there_is_one() {
         ..Job::default()
     };
     server.set(job(vec![rank(0), rank(1)], Vec::new()));
+    scene.ahead += ASKED_EVERY;
     scene.until("account", |scene| rows(scene).iter().flatten().all(|row| row.is_from_ras));
     for row in rows(&scene).into_iter().flatten() {
         assert_eq!(row.hash, first.hash, "NCCL's own number is the one that is computed");
@@ -173,14 +198,16 @@ fn nccls_own_account_wins_where_there_is_one() {
         assert_eq!(all_reduce.bytes, None, "of calls that were not seen");
     }
     server.set(job(vec![rank(0)], vec![1]));
+    scene.ahead += ASKED_EVERY;
     let straggler = |scene: &Scene| {
         scene.events.iter().find_map(|event| match event.kind {
-            GpuEventKind::Straggler { rank, is_missing, communicator, .. } => {
-                Some((communicator, rank, is_missing))
+            // By the clock that is ahead, each rank stands.
+            GpuEventKind::Straggler { rank, is_missing: true, communicator, .. } => {
+                Some((communicator, rank))
             }
             _ => None,
         })
     };
     scene.until("straggler", |scene| straggler(scene).is_some());
-    assert_eq!(straggler(&scene), Some((first.hash, 1, true)));
+    assert_eq!(straggler(&scene), Some((first.hash, 1)));
 }

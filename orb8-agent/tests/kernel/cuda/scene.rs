@@ -3,7 +3,6 @@
 use std::{
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::MutexGuard,
     time::{Duration, Instant},
 };
 
@@ -16,12 +15,12 @@ use orb8_standins::Paths;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::kernel::support::{slack, turn};
+use crate::kernel::support::{Turn, slack, standins, turn, turn_beside};
 
 /// Bytes of the ring.
 const RING: u32 = 1 << 20;
-/// Between two collections, as the agent's shortest interval.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// Between two collections.
+const INTERVAL: Duration = Duration::from_millis(100);
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,10 +31,12 @@ pub(super) struct Scene {
     pub(super) last: Watched,
     /// The longest collection.
     pub(super) slowest: Duration,
+    /// How far ahead the collector's clock is: nobody waits for what only takes time.
+    pub(super) ahead: Duration,
     pids: Vec<u32>,
     node: Paths,
     _folder: TempDir,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 /// A running workload. It is killed when it is dropped.
@@ -48,9 +49,16 @@ pub(super) struct Workload {
 
 impl Scene {
     pub(super) fn new(change: impl FnOnce(&mut GpuConfig)) -> Self {
-        let turn = turn();
-        let folder = tempfile::tempdir().expect("a folder");
-        let node = orb8_standins::install(folder.path()).expect("the stand-ins");
+        Self::with(turn_beside(), change)
+    }
+
+    /// The same for a test that measures what others would disturb.
+    pub(super) fn alone(change: impl FnOnce(&mut GpuConfig)) -> Self {
+        Self::with(turn(), change)
+    }
+
+    fn with(turn: Turn, change: impl FnOnce(&mut GpuConfig)) -> Self {
+        let (folder, node) = standins::install();
         let mut config = GpuConfig::default();
         change(&mut config);
         let watch = CudaWatch::start(&config, RING).expect("a watch");
@@ -59,6 +67,7 @@ impl Scene {
             events: Vec::new(),
             last: Watched::default(),
             slowest: Duration::ZERO,
+            ahead: Duration::ZERO,
             pids: Vec::new(),
             node,
             _folder: folder,
@@ -80,14 +89,14 @@ impl Scene {
 
     /// Starts a workload that waits.
     pub(super) fn start(&self, arguments: &str) -> Workload {
-        let mut child = Command::new(&self.node.workload)
+        let mut command = Command::new(&self.node.workload);
+        command
             .args(arguments.split_ascii_whitespace())
             .args(["--wait", "--hold", "--libraries"])
             .arg(&self.node.directory)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the workload");
+            .stdout(Stdio::piped());
+        let mut child = standins::spawn(&mut command);
         let input = child.stdin.take().expect("its input");
         let mut output = BufReader::new(child.stdout.take().expect("its output"));
         let pid = line(&mut output)["pid"].as_u64().expect("its pid") as u32;
@@ -110,31 +119,54 @@ impl Scene {
     /// Ends an interval.
     pub(super) fn collect(&mut self) {
         let mut who = |pid| Process { pid, name: "workload".into(), workload: None };
-        let now = Instant::now();
+        let began = Instant::now();
+        let now = began + self.ahead;
         self.watch.follow(&self.pids, now);
         self.last = self.watch.collect(now, &mut who);
-        self.slowest = self.slowest.max(now.elapsed());
+        self.slowest = self.slowest.max(began.elapsed());
         self.events.append(&mut self.last.events);
     }
 
     /// Ends intervals until something holds.
-    pub(super) fn until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+    pub(super) fn until(&mut self, what: &str, holds: impl FnMut(&Self) -> bool) {
+        assert!(self.wait_for(holds), "no {what}: {:#?}", self.last);
+    }
+
+    /// Ends intervals until a workload's activity is as expected, or much time has passed: the caller
+    /// says what is wrong then.
+    pub(super) fn settle(
+        &mut self,
+        workload: &Workload,
+        mut is_expected: impl FnMut(&ProcessActivity) -> bool,
+    ) -> &ProcessActivity {
+        let pid = workload.pid;
+        self.wait_for(|scene| {
+            scene.last.activity.iter().any(|row| row.process.pid == pid && is_expected(row))
+        });
+        self.activity(workload)
+    }
+
+    fn wait_for(&mut self, mut holds: impl FnMut(&Self) -> bool) -> bool {
         let begin = Instant::now();
         loop {
             self.collect();
             if holds(self) {
-                return;
+                return true;
             }
-            assert!(begin.elapsed() < slack(PATIENCE), "no {what}: {:#?}", self.last);
+            if begin.elapsed() > slack(PATIENCE) {
+                return false;
+            }
             std::thread::sleep(INTERVAL);
         }
     }
 
-    /// Ends intervals for as long as it takes for everything to be looked at.
-    pub(super) fn settle(&mut self) {
-        for _ in 0..4 {
-            std::thread::sleep(INTERVAL);
+    /// Ends intervals for a time.
+    pub(super) fn watch_for(&mut self, time: Duration, mut each: impl FnMut(&Self)) {
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            std::thread::sleep(5 * INTERVAL);
             self.collect();
+            each(self);
         }
     }
 

@@ -9,7 +9,7 @@ use orb8_common::gpu::{
 };
 use serde_json::Value;
 
-use super::{Node, Watch, turn};
+use super::{Node, Watch, turn_beside};
 
 const ALLOCATIONS: [&str; 5] = ["device", "pool", "physical", "managed", "pinned"];
 const COPIES: [&str; 5] =
@@ -18,11 +18,11 @@ const WAITS: [&str; 3] = ["stream", "event", "context"];
 
 #[test]
 fn every_kind_of_call_is_counted_once() {
-    let _turn = turn();
-    let node = Node::new();
+    let _turn = turn_beside();
+    let (node, mut watch) = (Node::new(), Watch::new());
     for layer in ["driver", "per-thread", "runtime"] {
         for threads in [1, 4] {
-            count(&node, &mut Watch::new(), layer, threads);
+            count(&node, &mut watch, layer, threads);
         }
     }
 }
@@ -30,7 +30,7 @@ fn every_kind_of_call_is_counted_once() {
 /// Older kernels know no other, and on newer ones one is refused where another is not.
 #[test]
 fn a_link_for_each_place_counts_the_same() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let options = GpuOptions { links_many: false, ..GpuOptions::default() };
     count(&Node::new(), &mut Watch::with(&options), "driver", 2);
 }
@@ -91,7 +91,7 @@ fn assert_calls(counted: Calls, row: &Value, what: &str) {
 
 #[test]
 fn memory_is_told_call_by_call() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let mut watch = Watch::new();
     let mut workload = node.start("every --steps 5 --keep");
@@ -159,7 +159,7 @@ fn assert_stacks(records: &[Record], pid: u32) {
 
 #[test]
 fn memory_that_is_refused_is_told_with_the_drivers_error() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let mut watch = Watch::new();
     let mut workload = node.start("fill --memory-mib 8 --bytes 1048576");
@@ -187,7 +187,7 @@ fn memory_that_is_refused_is_told_with_the_drivers_error() {
 
 #[test]
 fn the_first_call_tells_who_it_is() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let mut watch = Watch::new();
     let mut workload = node.start("launches --steps 1 --threads 3");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use orb8_agent::gpu::cuda::Group;
 
-use super::{Node, Watch, turn};
+use super::{Node, Watch, turn_beside};
 use crate::kernel::support::skip;
 
 /// Copies the libraries into a folder, `cuda` as the driver's.
@@ -21,7 +21,7 @@ fn copy_libraries(node: &Node, cuda: &Path, folder: &Path) -> PathBuf {
 
 #[test]
 fn two_copies_of_a_library_are_two_libraries() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let folder = tempfile::tempdir().expect("a folder");
     let other = copy_libraries(&node, &node.paths.cuda, &folder.path().join("other"));
@@ -42,7 +42,7 @@ fn two_copies_of_a_library_are_two_libraries() {
 
 #[test]
 fn a_library_of_one_image_in_two_containers_is_one() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let folder = tempfile::tempdir().expect("a folder");
     let image = copy_libraries(&node, &node.paths.cuda, &folder.path().join("image"));
@@ -101,14 +101,12 @@ impl Drop for Overlay {
 
 #[test]
 fn a_library_that_was_deleted_is_probed() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let folder = tempfile::tempdir().expect("a folder");
     let other = copy_libraries(&node, &node.paths.cuda, &folder.path().join("other"));
     let mut watch = Watch::new();
     let mut workload = node.start_with(&other, "launches --steps 3");
-    // It has them by then.
-    std::thread::sleep(Duration::from_millis(300));
     fs::remove_dir_all(&other).expect("removed");
     watch.follow(&[workload.pid], 1);
     let report = workload.run();
@@ -119,7 +117,7 @@ fn a_library_that_was_deleted_is_probed() {
 
 #[test]
 fn dear_probes_wait_for_a_window() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let folder = tempfile::tempdir().expect("a folder");
     let foreign = copy_libraries(&node, &node.paths.cuda_foreign, &folder.path().join("foreign"));
@@ -151,7 +149,7 @@ fn dear_probes_wait_for_a_window() {
 
 #[test]
 fn functions_that_are_missing_are_told_and_the_others_counted() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let folder = tempfile::tempdir().expect("a folder");
     let partial = copy_libraries(&node, &node.paths.cuda_partial, &folder.path().join("partial"));
@@ -169,7 +167,7 @@ fn functions_that_are_missing_are_told_and_the_others_counted() {
 
 #[test]
 fn what_is_no_library_of_cudas_is_told() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let folder = tempfile::tempdir().expect("a folder");
     // It has the name, and none of the functions.
@@ -190,7 +188,7 @@ fn what_is_no_library_of_cudas_is_told() {
 
 #[test]
 fn a_library_is_left_a_while_after_its_last_process() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let mut watch = Watch::new();
     let mut first = node.start("launches --steps 2");

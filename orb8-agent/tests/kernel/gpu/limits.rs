@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use orb8_agent::cost::page_size;
 use orb8_agent::ebpf::GpuOptions;
 use orb8_agent::gpu::cuda::Group;
-use orb8_common::gpu::{CALL_MODULE, Counter, Record};
+use orb8_common::gpu::{CALL_MODULE, Counter, Process, Record};
 
-use super::{Node, Watch, turn};
+use super::{Node, Watch, turn_beside};
+use crate::kernel::support::{eventually, turn};
 
 #[test]
 fn what_the_ring_has_no_room_for_is_counted() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let ring_size = u32::try_from(page_size()).expect("a page").max(4096);
     let mut watch = Watch::with(&GpuOptions { ring_size, links_many: true });
@@ -38,59 +39,70 @@ fn what_the_ring_has_no_room_for_is_counted() {
 
 #[test]
 fn a_group_is_taken_out_and_put_in_while_a_program_runs() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let mut watch = Watch::new();
-    let mut workload = node.start("every --seconds 4 --rate 200");
+    // As long as it takes: it is killed in the end.
+    let mut workload = node.start("every --seconds 600 --rate 200");
     watch.follow(&[workload.pid], 1);
     let pid = workload.pid;
-    let running = std::thread::spawn(move || (workload.run(), workload));
-    let launches = |watch: &mut Watch| watch.process(pid).map_or(0, |process| process.launches);
-    let until = Instant::now() + Duration::from_secs(3);
-    while launches(&mut watch) == 0 {
-        assert!(Instant::now() < until, "no launch is seen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    workload.begin();
+    let begun = eventually("a launch", || watch.process(pid).filter(|sums| sums.launches > 0));
     let began = Instant::now();
     watch.attachments.set(Group::Launches, false);
     eprintln!("a group goes in {:?}", began.elapsed());
     let before = watch.process(pid).expect("it calls");
-    std::thread::sleep(Duration::from_millis(200));
-    let after = watch.process(pid).expect("it calls");
+    assert!(before.launches >= begun.launches);
+    // Many times what it copies between two launches.
+    let copies = |sums: &Process| sums.copies.iter().map(|row| row.count).sum::<u64>();
+    let after = eventually("the others go on", || {
+        watch.process(pid).filter(|sums| copies(sums) > copies(&before) + 500)
+    });
     assert_eq!(after.launches, before.launches);
-    assert!(after.copies[0].count > before.copies[0].count, "the others go on");
     watch.attachments.set(Group::Launches, true);
     watch.attachments.set(Group::Waits, false);
+    let without = watch.process(pid).expect("it calls");
     watch.attachments.set(Group::Waits, true);
-    std::thread::sleep(Duration::from_millis(200));
-    let again = watch.process(pid).expect("it calls");
-    assert!(again.launches > after.launches);
-    assert!(again.waits[0].count > after.waits[0].count);
+    eventually("both are back", || {
+        let waits = |sums: &Process| sums.waits[0].count;
+        let is_back =
+            |sums: &Process| sums.launches > after.launches && waits(sums) > waits(&without);
+        watch.process(pid).filter(is_back)
+    });
     // Whatever was on its way then, nothing is taken for a part of it.
     assert_eq!(watch.counter(Counter::Nested), 0);
-    let (_, workload) = running.join().expect("a report");
-    workload.end();
 }
 
 #[test]
 fn a_program_that_is_killed_within_a_call_leaves_nothing() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let mut watch = Watch::new();
-    let workload = node.start("train --seconds 60 --kernel-us 200000");
+    let mut workload = node.start("train --seconds 600 --kernel-us 600000000");
     watch.follow(&[workload.pid], 1);
     let pid = workload.pid;
-    let mut workload = workload;
     workload.begin();
-    let until = Instant::now() + Duration::from_secs(10);
-    while watch.process(pid).is_none_or(|process| process.launches == 0) {
-        assert!(Instant::now() < until, "no launch is seen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    eventually("a launch", || watch.process(pid).filter(|sums| sums.launches > 0));
+    // Then it waits for what it launched.
+    std::thread::sleep(Duration::from_secs(1));
     drop(workload);
     watch.attachments.follow(&[pid], watch.now);
-    watch.sums.forget(pid).expect("removed");
+    assert_eq!(watch.sums.forget(pid).expect("removed"), 1, "a call that did not return");
+    assert_eq!(watch.sums.forget(pid).expect("nothing to remove"), 0);
     assert!(watch.process(pid).is_none());
+}
+
+#[test]
+fn what_the_programs_take_is_told_by_program() {
+    let _turn = turn_beside();
+    let node = Node::new();
+    let mut watch = Watch::new();
+    let workload = node.start("launches --steps 1");
+    watch.follow(&[workload.pid], 1);
+    let programs = watch.attachments.run_times();
+    let has = |name: &str| programs.iter().filter(|program| &*program.name == name).count() == 1;
+    assert!(has("gpu_any") || has("gpu_launch"), "{programs:?}");
+    assert!(has("gpu_returned"), "{programs:?}");
 }
 
 #[test]

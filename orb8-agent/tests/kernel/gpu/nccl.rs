@@ -8,7 +8,7 @@ use orb8_common::gpu::{
 };
 use serde_json::Value;
 
-use super::{Node, Watch, turn};
+use super::{Node, Watch, turn_beside};
 
 const KINDS: [&str; 8] = [
     "all-reduce",
@@ -43,7 +43,7 @@ fn hash(id: &Value) -> u64 {
 
 #[test]
 fn collectives_are_counted_by_communicator() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let mut watch = Watch::new();
     let mut workload = node.start("collectives --steps 7 --ranks 3");
@@ -80,7 +80,7 @@ fn collectives_are_counted_by_communicator() {
 
 #[test]
 fn ranks_that_one_call_joins_are_told_each() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let mut watch = Watch::new();
     let mut workload = node.start("train --steps 5 --ranks 3 --at-once --allreduce 4096");
@@ -102,7 +102,7 @@ fn ranks_that_one_call_joins_are_told_each() {
 
 #[test]
 fn what_nccl_asks_of_the_driver_counts_there() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let mut watch = Watch::new();
     let mut workload = node.start("collectives --steps 2 --ranks 2");
@@ -119,7 +119,7 @@ fn what_nccl_asks_of_the_driver_counts_there() {
 
 #[test]
 fn a_communicator_that_is_given_up_is_told() {
-    let _turn = turn();
+    let _turn = turn_beside();
     let node = Node::new();
     let mut watch = Watch::new();
     let mut workload = node.start("collectives --steps 3 --ranks 2 --abort 1:2");

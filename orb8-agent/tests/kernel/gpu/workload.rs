@@ -8,6 +8,8 @@ use orb8_standins::Paths;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::kernel::support::standins;
+
 /// The libraries and the program, in a folder of the test's own.
 pub(super) struct Node {
     pub(super) paths: Paths,
@@ -24,8 +26,7 @@ pub(super) struct Workload {
 
 impl Node {
     pub(super) fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let paths = orb8_standins::install(folder.path()).expect("the libraries");
+        let (folder, paths) = standins::install();
         Self { paths, _folder: folder }
     }
 
@@ -56,7 +57,7 @@ impl Node {
 impl Workload {
     fn start(command: &mut Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("the program");
+        let mut child = standins::spawn(command);
         let input = child.stdin.take().expect("its input");
         let output = child.stdout.take().expect("its output");
         let mut lines = BufReader::new(output).lines();

@@ -5,6 +5,7 @@
 use std::io;
 
 use anstyle::Style;
+use orb8_proto::columns::gpu::DeviceRow;
 use orb8_proto::gpu::Places;
 use orb8_proto::v1::{GpuSourceStatus, QueryGpuResponse};
 use tonic::{Response, Status};
@@ -59,6 +60,15 @@ impl<R> Told<R> {
     /// Returns all that was said.
     pub(crate) const fn answer(&self) -> &QueryGpuResponse {
         &self.answer
+    }
+}
+
+impl Told<usize> {
+    /// Returns the rows where they are devices, by their places in the answer.
+    fn devices(&self) -> Vec<DeviceRow<'_>> {
+        let places = self.places();
+        let devices = self.rows.iter().map(|at| &self.answer.devices[*at]);
+        devices.map(|device| DeviceRow { device, parent: places.parent(device) }).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use orb8_proto::columns::View;
 use orb8_proto::columns::pod::LIST;
-use orb8_proto::v1::{Kubernetes, KubernetesState, Lost, Pod, QueryPodsRequest, QueryPodsResponse};
+use orb8_proto::v1::{Kubernetes, KubernetesState, Pod, QueryPodsRequest, QueryPodsResponse};
 use tonic::{Response, Status};
 
 use super::List;
@@ -16,7 +16,6 @@ use crate::output::pod::PodObject;
 impl List for PodsArgs {
     const SIGNAL: Option<&'static str> = None;
     const MEANWHILE: &'static str = "looking";
-    const LOST_IN_RING: &'static str = "";
     const VIEW: &'static View<Pod> = &LIST;
     const NOUN: [&'static str; 2] = ["pod", "pods"];
     type Subject = Pod;
@@ -50,11 +49,6 @@ impl List for PodsArgs {
 
     fn total_matched(answer: &QueryPodsResponse) -> u64 {
         answer.total_matched
-    }
-
-    /// Pods are not counted, so none is missing in a count.
-    fn lost(_: &QueryPodsResponse) -> Option<Lost> {
-        None
     }
 
     fn gist(answer: &QueryPodsResponse) -> String {

@@ -67,6 +67,7 @@ sparse! {
         verdict: &'static str,
         what: String,
         remedy: &'static str,
+        last: String,
     }
 
     struct CountsObject<'a> {
@@ -174,8 +175,13 @@ impl<'a> HealthObject<'a> {
 
 impl FindingObject {
     fn new(finding: Finding) -> Self {
-        let Finding { verdict, what, remedy } = finding;
-        Self { verdict: Some(verdict.word()), what: Some(what), remedy: text(remedy) }
+        let Finding { verdict, what, remedy, last_ns } = finding;
+        Self {
+            verdict: Some(verdict.word()),
+            what: Some(what),
+            remedy: text(remedy),
+            last: timestamp(last_ns),
+        }
     }
 }
 
@@ -184,8 +190,9 @@ impl<'a> CountsObject<'a> {
         let GpuCounts { xids, throttled, energy_joules, lost, silent, last_xid, last_xid_ns } =
             counts;
         let xid = |of: &'a GpuXidCount| {
-            let GpuXidCount { xid, count } = of;
-            Some(XidObject::new(xid.as_ref()?, Some(*count)))
+            let GpuXidCount { xid, count, last_ns } = of;
+            let last = timestamp(*last_ns);
+            Some(XidObject { count: Some(*count), last, ..XidObject::new(xid.as_ref()?) })
         };
         let xids: Vec<_> = xids.iter().filter_map(xid).collect();
         Self {

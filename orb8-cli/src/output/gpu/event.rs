@@ -124,7 +124,7 @@ impl<'a> EventObject<'a> {
             process: process.as_ref().map(ProcessObject::new),
             workloads: objects(owners, WorkloadObject::new),
             began: lasts.then_some(*began),
-            xid: xid.as_ref().map(|xid| XidObject::new(xid, None)),
+            xid: xid.as_ref().map(XidObject::new),
             reasons: has(&[Kind::Throttle]).then_some(words),
             count: counts.then_some(*count),
             bytes: sizes.then_some(*bytes),

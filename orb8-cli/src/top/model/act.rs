@@ -101,7 +101,12 @@ impl Model {
         let row = |problem: &Problem| {
             (if problem.tone == Tone::Bad { "!" } else { "-" }, problem.text.clone())
         };
-        let rows: Vec<_> = self.problems.iter().map(row).collect();
+        let mut rows: Vec<_> = self.problems.iter().map(row).collect();
+        if rows.is_empty() {
+            let has_looked = self.overview.answer.is_some() || self.overview.refusal.is_some();
+            let none = if has_looked { "none" } else { "not looked for yet: 1 shows the overview" };
+            rows.push(("", none.to_owned()));
+        }
         self.overlay = Some(self.details("problems".to_owned(), rows));
     }
 

@@ -178,6 +178,24 @@ fn the_overview_asks_for_accelerators_now_and_then_where_they_are_read() {
 }
 
 #[test]
+fn no_problem_is_told_from_none_that_was_looked_for() {
+    let mut bench = Bench::new((80, 24));
+    let told = |bench: &mut Bench| {
+        bench.press(KeyCode::Char('p'));
+        let Some(Overlay::Details { rows, .. }) = bench.model.overlay.take() else {
+            panic!("a list");
+        };
+        rows[0].1.clone()
+    };
+    bench.press(KeyCode::Char('6'));
+    assert_eq!(told(&mut bench), "not looked for yet: 1 shows the overview");
+    bench.press(KeyCode::Char('1'));
+    bench.answer();
+    bench.model.problems.clear();
+    assert_eq!(told(&mut bench), "none");
+}
+
+#[test]
 fn shares_are_sorted_here_even_in_a_pause() {
     let mut bench = gpus();
     let in_order = [

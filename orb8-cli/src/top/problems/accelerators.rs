@@ -39,7 +39,8 @@ impl Found<'_> {
         }
         let told: Vec<Finding> = of_programs.into_iter().filter_map(of_xid).collect();
         for finding in judge(device).iter().filter(|finding| !told.contains(finding)) {
-            let Finding { verdict, what, remedy } = finding;
+            let Finding { verdict, remedy, .. } = finding;
+            let what = finding.told(self.now_ns);
             let (rank, tone) = match verdict {
                 Verdict::Ok => continue,
                 Verdict::Warn => (Rank::Missing, Tone::Warn),

@@ -98,6 +98,14 @@ pub(crate) fn begin(
     };
     if IN_FLIGHT.insert(layer.key(entry.thread), pending, u64::from(BPF_ANY)).is_err() {
         bump(Counter::Untimed);
+        // What it takes is not told, so that what the process has is not known any more.
+        let takes = matches!(
+            operation,
+            operation::ALLOCATE | operation::ALLOCATE_PITCH | operation::REGISTER
+        );
+        if takes && let Some(sums) = entry.thread.process() {
+            add!(sums, lost, 1);
+        }
     }
     true
 }
@@ -117,6 +125,18 @@ pub(crate) fn end(registers: &Registers, layer: Layer) -> Option<(Thread, Pendin
     }
     let _ = IN_FLIGHT.remove(layer.key(thread));
     Some((thread, pending))
+}
+
+/// Notes a call and forgets it: what one costs that is followed to its return. The agent, whose
+/// thread this is, makes none itself.
+#[inline(always)]
+pub(crate) fn rehearse() {
+    let began_ns = monotonic_ns();
+    let pending =
+        Pending { frame: 0, began_ns, epoch: epoch(), values: [0; 4], operation: 0, kind: 0 };
+    let key = Layer::Driver.key(Thread::current());
+    let _ = IN_FLIGHT.insert(key, pending, u64::from(BPF_ANY));
+    let _ = IN_FLIGHT.remove(key);
 }
 
 impl Pending {

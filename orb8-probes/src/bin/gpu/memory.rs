@@ -10,7 +10,7 @@ use orb8_common::gpu::{
 use orb8_probes::kernel::{index, monotonic_ns, read_user};
 
 use crate::calls::{Layer, Pending, begin, is_inside, operation};
-use crate::process::{CastEntry, Sums, Thread, add, bump, tell};
+use crate::process::{CastEntry, Sums, Thread, add, bump, count, tell};
 use crate::registers::Registers;
 use crate::{EVENTS, Entry, STACKS_TOLD};
 
@@ -148,9 +148,12 @@ fn finish_allocation(
 
 #[inline(always)]
 fn tell_of_memory(sums: Sums, call: Call) {
+    let began_ns = call.time_ns;
     if !tell(call) {
         add!(sums, lost, 1);
     }
+    bump(Counter::MemoryTold);
+    count(Counter::MemoryToldNs, monotonic_ns().saturating_sub(began_ns));
 }
 
 /// Returns the id of the caller's stack, which is told when it is new; 0 where it cannot be told.

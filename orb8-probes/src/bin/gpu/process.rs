@@ -165,8 +165,14 @@ pub(crate) fn tell<T: 'static>(record: T) -> bool {
 /// addition.
 #[inline(always)]
 pub(crate) fn bump(counter: Counter) {
+    count(counter, 1);
+}
+
+/// As [`bump`], by `amount`.
+#[inline(always)]
+pub(crate) fn count(counter: Counter, amount: u64) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: a live map value, and the index is a constant below its length.
-        unsafe { atomic_add(counters.cast::<u64>().add(counter as usize), 1) };
+        unsafe { atomic_add(counters.cast::<u64>().add(counter as usize), amount) };
     }
 }

@@ -82,7 +82,7 @@ const LAST_XID: Column<Health> = Column {
     name: "last_xid",
     header: "LAST XID",
     priority: 9,
-    doc: "How long ago the last of them was: what was mended since then counts on until the agent starts anew.",
+    doc: "How long ago the last of them was: what was mended since then counts on until the agent starts anew, or `--since` leaves it out.",
     value: |row, format| last_xid(row, format),
     ..NUMBER
 };
@@ -139,7 +139,7 @@ const FINDING: Column<Health> = Column {
     priority: 2,
     tone,
     doc: "The worst that was found; all of it, and what to do, is said below the table.",
-    value: |row, _| Some(health::judge(row.device).into_iter().next()?.what),
+    value: |row, format| Some(health::judge(row.device).first()?.told(format.now_ns)),
     ..WORDS
 };
 const MODEL: Column<Health> = Column {
@@ -235,7 +235,7 @@ fn xids(row: Row<'_>) -> Option<String> {
 
 fn last_xid(row: Row<'_>, format: &Format) -> Option<String> {
     let at = row.device.counts.as_ref()?.last_xid_ns;
-    let ago = Duration::from_secs(format.now_ns.checked_sub(at)? / 1_000_000_000);
+    let ago = Duration::from_secs((format.now_ns.checked_sub(at)? / 1_000_000_000).max(1));
     (at > 0).then(|| units::duration(ago))
 }
 

@@ -39,8 +39,10 @@ fn with(change: impl FnOnce(&mut GpuSample)) -> GpuDevice {
 fn with_xid(code: u32, action: GpuXidAction) -> GpuDevice {
     let class = GpuXidClass::Hardware.into();
     let xid = GpuXid { code, class, action: action.into(), meaning: "it broke".into() };
-    let counts =
-        GpuCounts { xids: vec![GpuXidCount { xid: Some(xid), count: 2 }], ..Default::default() };
+    let counts = GpuCounts {
+        xids: vec![GpuXidCount { xid: Some(xid), count: 2, last_ns: 5_000_000_000 }],
+        ..Default::default()
+    };
     GpuDevice { counts: Some(counts), ..well() }
 }
 
@@ -129,6 +131,16 @@ fn the_worst_comes_first() {
         Some(GpuRemappedRows { uncorrectable: 1, ..Default::default() });
     let verdicts: Vec<Verdict> = judge(&device).iter().map(|finding| finding.verdict).collect();
     assert_eq!(verdicts, [Verdict::Bad, Verdict::Warn, Verdict::Ok]);
+}
+
+#[test]
+fn what_happened_says_how_long_ago() {
+    let told = |device: GpuDevice, now_ns: u64| judge(&device)[0].told(now_ns);
+    let xid = || with_xid(79, GpuXidAction::Reboot);
+    assert_eq!(told(xid(), 127_500_000_000), "XID 79 ×2 (hardware): it broke, 2m 2s ago");
+    assert_eq!(told(xid(), 5_000_000_001), "XID 79 ×2 (hardware): it broke, 1s ago");
+    assert_eq!(told(xid(), 1), "XID 79 ×2 (hardware): it broke", "another machine's clock");
+    assert!(!told(with(|it| it.temperature = Some(87.0)), u64::MAX).contains("ago"));
 }
 
 #[test]

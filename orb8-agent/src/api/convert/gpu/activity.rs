@@ -26,6 +26,8 @@ pub(super) fn activity(of: &ProcessActivity) -> v1::GpuActivity {
         graph_launches,
         waits: waited,
         modules,
+        // By communicator they are told below.
+        collectives: _,
         communicators,
         coverage: covered,
     } = of;

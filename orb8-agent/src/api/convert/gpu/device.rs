@@ -87,11 +87,20 @@ fn part(part: &Part) -> v1::GpuPart {
 }
 
 fn device_counts(counts: &DeviceCounts) -> v1::GpuCounts {
-    let DeviceCounts { xids, last_xid, last_xid_time, throttled: held, energy_mj, lost, silent } =
-        counts;
+    let DeviceCounts {
+        xids,
+        xid_times,
+        last_xid,
+        last_xid_time,
+        throttled: held,
+        energy_mj,
+        lost,
+        silent,
+    } = counts;
     let xid = |(code, count): (&u32, &u64)| v1::GpuXidCount {
         xid: Some(told_xid(&xid::describe(*code))),
         count: *count,
+        last_ns: xid_times.get(code).map_or(0, |time| time.0),
     };
     v1::GpuCounts {
         xids: xids.iter().map(xid).collect(),

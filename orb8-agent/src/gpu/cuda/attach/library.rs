@@ -49,10 +49,6 @@ struct Links {
 
 impl Links {
     const NONE: Self = Self { links: Vec::new(), which: None };
-
-    fn have_returns(&self) -> bool {
-        self.links.iter().any(ProbeLinks::has_returns)
-    }
 }
 
 impl Library {
@@ -99,20 +95,14 @@ impl Library {
         }
     }
 
-    /// Whether calls are followed to their return.
-    pub(super) fn has_returns(&self) -> bool {
-        self.links.iter().any(Links::have_returns)
-    }
-
     /// Returns the links of its groups, each by itself.
-    pub(super) fn into_links(self) -> impl Iterator<Item = Vec<ProbeLinks>> {
-        self.links.into_iter().map(|group| group.links).filter(|links| !links.is_empty())
+    pub(super) fn into_links(self) -> impl Iterator<Item = ProbeLinks> {
+        self.links.into_iter().flat_map(|group| group.links)
     }
 
-    /// Takes a group's probes out. Returns whether there were some at returns.
-    pub(super) fn detach(&mut self, group: Option<Group>) -> bool {
-        let links = std::mem::replace(&mut self.links[index(group)], Links::NONE);
-        links.have_returns()
+    /// Gives up a group's probes: they are there as long as what it returns.
+    pub(super) fn detach(&mut self, group: Option<Group>) -> Vec<ProbeLinks> {
+        std::mem::replace(&mut self.links[index(group)], Links::NONE).links
     }
 
     pub(super) fn is_attached(&self, site: &Site) -> bool {

@@ -45,6 +45,19 @@ fn steady_growth_is_a_leak_after_five_rises() {
 }
 
 #[test]
+fn growth_is_what_it_is_however_seldom_anybody_looks() {
+    let mut watch = LeakWatch::new(Duration::from_secs(2));
+    let begin = Instant::now();
+    // Each 1.5 s, of windows of 2 s.
+    for look in 0..30_u32 {
+        let time = Duration::from_millis(1_500) * look;
+        watch.step(begin + time, (time.as_secs_f64() * 10.0 * MIB as f64) as u64);
+    }
+    let growth = watch.growth().unwrap().per_second / MIB as f64;
+    assert!((9.0..11.0).contains(&growth), "{growth}");
+}
+
+#[test]
 fn growth_that_nobody_would_look_for_is_none() {
     // 1 MiB in five windows; 50 MiB of 40 GiB.
     assert_eq!(found((0..120).map(|i| GIB + i * MIB / 5 / 16)), None);

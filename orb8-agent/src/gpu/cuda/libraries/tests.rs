@@ -1,3 +1,4 @@
+use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
@@ -96,13 +97,4 @@ fn links_to_one_file_are_one_file_and_a_copy_is_another() {
     let open = |name| File::open(path(name)).expect("a file");
     assert!(is_same(&open("one"), &open("linked")).expect("told"));
     assert!(!is_same(&open("one"), &open("copied")).expect("told"));
-}
-
-#[test]
-fn a_start_is_read_behind_any_name() {
-    let proc = process("");
-    let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 9 9\n";
-    fs::write(proc.path().join("7/stat"), stat).expect("written");
-    assert_eq!(start_of(proc.path(), 7), Some(123_456));
-    assert_eq!(start_of(proc.path(), 8), None);
 }

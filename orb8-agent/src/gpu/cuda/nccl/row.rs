@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use orb8_common::gpu::COLLECTIVE_KINDS;
 
+use super::Sums;
 use super::lag::{Lags, STRAGGLES_AFTER};
+use super::parts::Splits;
 use crate::event::UnixNanos;
 use crate::gpu::activity::{CollectiveKind, Collectives, Communicator, CommunicatorState};
 use crate::gpu::cuda::ras::{Answered, EVERY};
@@ -23,8 +25,8 @@ pub(in crate::gpu::cuda) struct Identity {
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) identity: Identity,
-    /// Communicators that were split off.
-    pub(super) splits: u32,
+    /// What this process became by splitting it.
+    pub(super) splits: Splits,
     pub(super) kinds: [Estimate<3>; COLLECTIVE_KINDS],
     pub(super) last: UnixNanos,
     pub(super) state: CommunicatorState,
@@ -39,6 +41,10 @@ pub(super) struct Row {
     /// What was told of the last interval.
     pub(super) told: (u64, u64),
     pub(super) answered: Option<Answered>,
+    /// By kind, what NCCL's own account had before the process was watched, once it told.
+    pub(super) unseen: Option<[u64; COLLECTIVE_KINDS]>,
+    /// What of it is in the process's sums.
+    pub(super) added: Sums,
 }
 
 /// What is to be done with the kernel's counters of a communicator.
@@ -53,7 +59,7 @@ impl Row {
     pub(super) fn new(identity: Identity, now: Instant) -> Self {
         Self {
             identity,
-            splits: 0,
+            splits: Splits::default(),
             kinds: [Estimate::default(); COLLECTIVE_KINDS],
             last: UnixNanos(0),
             state: CommunicatorState::Ready,
@@ -64,6 +70,39 @@ impl Row {
             calls: 0,
             told: (0, 0),
             answered: None,
+            unseen: None,
+            added: Sums::default(),
+        }
+    }
+
+    /// Takes in NCCL's own account.
+    pub(super) fn answer(&mut self, answered: Option<Answered>) {
+        if let (None, Some(answered)) = (self.unseen, &answered) {
+            let mut unseen = [0; COLLECTIVE_KINDS];
+            for (unseen, kind) in
+                unseen.iter_mut().zip(CollectiveKind::ALL).filter(|_| !self.is_whole)
+            {
+                let [count, ..] = self.kinds[kind as usize].sums();
+                *unseen = answered.count(kind).unwrap_or(0).saturating_sub(count);
+            }
+            self.unseen = Some(unseen);
+        }
+        self.answered = answered;
+    }
+
+    /// Adds to sums by how much it grew since the last time. What NCCL does not tell any more takes
+    /// nothing away.
+    pub(super) fn add_to(&mut self, sums: &mut Sums) {
+        let unseen = self.unseen.unwrap_or_default();
+        for (i, kind) in CollectiveKind::ALL.into_iter().enumerate() {
+            let [count, bytes, _] = self.kinds[i].sums();
+            let own = self.answered.as_ref().and_then(|answered| answered.count(kind)).unwrap_or(0);
+            let count = count.max(own.saturating_sub(unseen[i]));
+            let bytes = self.bytes_put_in(kind, bytes).unwrap_or(0);
+            let (sum, added) = (&mut sums[i], &mut self.added[i]);
+            sum.0 += count.saturating_sub(added.0);
+            sum.1 = sum.1.saturating_add(bytes.saturating_sub(added.1));
+            *added = (count.max(added.0), bytes.max(added.1));
         }
     }
 
@@ -136,6 +175,6 @@ impl Row {
 }
 
 /// Whether all ranks make the call: what goes between two is not counted alike.
-const fn is_collective(kind: CollectiveKind) -> bool {
+pub(in crate::gpu::cuda) const fn is_collective(kind: CollectiveKind) -> bool {
     !matches!(kind, CollectiveKind::Send | CollectiveKind::Recv)
 }

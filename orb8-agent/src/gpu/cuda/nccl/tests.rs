@@ -209,13 +209,22 @@ fn there_are_no_more_than_there_is_room_for() {
         scene.count(communicator, CollectiveKind::AllReduce, communicator, 8);
     }
     assert_eq!(scene.communicators.rows.len(), MAX_COMMUNICATORS);
-    assert_eq!(scene.communicators.no_room(), 5);
+    assert_eq!(scene.communicators.left_out(), 5);
+    // Looked at again, they are no more.
+    scene.count(MAX_COMMUNICATORS as u64 + 5, CollectiveKind::AllReduce, 70, 8);
+    assert_eq!(scene.communicators.left_out(), 5);
     let rows = scene.activity();
     assert_eq!((rows.len(), rows[0].collectives[0].count), (TOLD, 64), "the busiest first");
     // One that ended makes room.
     scene.take(call(CALL_DESTROYED, 1));
     scene.count(0x999, CollectiveKind::AllReduce, 1_000, 8);
     assert_eq!(scene.activity()[0].collectives[0].count, 1_000);
+    scene.take(call(CALL_DESTROYED, MAX_COMMUNICATORS as u64 + 5));
+    assert!(scene.communicators.has_ended());
+    let last = MAX_COMMUNICATORS as u64 + 5;
+    scene.count(last, CollectiveKind::AllReduce, 71, 8);
+    assert_eq!(scene.communicators.take_ended().last(), Some(last));
+    assert_eq!((scene.communicators.left_out(), scene.communicators.has_ended()), (4, false));
     for _ in 0..1_000 {
         scene.take(CommunicatorCall {
             tid: scene.communicators.joining.len() as u32,
@@ -301,4 +310,78 @@ fn an_address_that_is_used_again_is_another_communicator() {
     scene.count(0x10, CollectiveKind::AllReduce, 3, 100);
     let row = &scene.activity()[0];
     assert_eq!((row.state, row.hash, row.collectives[0].count), (CommunicatorState::Ready, 0, 3));
+}
+
+#[test]
+fn one_that_begins_where_another_ended_does_not_have_its_calls() {
+    let mut scene = Scene::new();
+    scene.join(0x10);
+    scene.count(0x10, CollectiveKind::AllReduce, 10, 100);
+    scene.take(call(CALL_DESTROYED, 0x10));
+    // Before the kernel's counters were forgotten.
+    scene.join(0x10);
+    assert!(!scene.communicators.has_ended());
+    scene.count(0x10, CollectiveKind::AllReduce, 13, 130);
+    let row = &scene.activity()[0];
+    assert_eq!((row.state, row.collectives[0].count), (CommunicatorState::Ready, 3));
+    // And where they were.
+    scene.take(call(CALL_DESTROYED, 0x10));
+    assert!(scene.communicators.has_ended());
+    assert_eq!(scene.communicators.take_ended().count(), 1);
+    scene.join(0x10);
+    scene.count(0x10, CollectiveKind::AllReduce, 20, 200);
+    assert_eq!(scene.activity()[0].collectives[0].count, 20);
+}
+
+#[test]
+fn calls_that_are_counted_before_the_beginning_is_read_are_its_own() {
+    let mut scene = Scene::new();
+    scene.take(call(CALL_JOINING, 0));
+    scene.count(0x10, CollectiveKind::AllReduce, 4, 40);
+    assert_eq!(scene.communicators.tell().len(), 1);
+    scene.take(call(CALL_JOINED, 0x10));
+    scene.count(0x10, CollectiveKind::AllReduce, 6, 60);
+    let row = &scene.activity()[0];
+    assert_eq!((row.hash, row.rank, row.collectives[0].count), (HASH, Some(3), 6));
+    assert_eq!(scene.members(), [(HASH, 3, 6)]);
+    assert!(matches!(
+        scene.communicators.tell()[..],
+        [GpuEventKind::Collectives { calls: 2, bytes: 20, .. }]
+    ));
+}
+
+#[test]
+fn nccls_count_of_what_ranks_call_alike_is_what_is_compared() {
+    let mut scene = Scene::new();
+    scene.count(0x20, CollectiveKind::AllReduce, 10, 100);
+    let mut answered = answered(10, &[]);
+    answered.counts.push((CollectiveKind::Send, 999));
+    scene.communicators.answer(0x20, Some(answered), scene.now);
+    assert_eq!(scene.members(), [(0xabc, 3, 10)]);
+}
+
+#[test]
+fn sums_have_what_was_called_in_communicators_that_are_gone_or_not_told() {
+    let mut scene = Scene::new();
+    let sums = |scene: &mut Scene| {
+        scene.communicators.step(scene.now);
+        let [row] = scene.communicators.collectives()[..] else { panic!("one kind") };
+        (row.count, row.bytes)
+    };
+    let communicators = TOLD as u64 + 1;
+    for communicator in 1..=communicators {
+        scene.count(communicator, CollectiveKind::AllReduce, 10, 100);
+    }
+    let all = communicators * 10;
+    assert_eq!(sums(&mut scene), (all, Some(all * 10)));
+    scene.take(call(CALL_DESTROYED, 1));
+    scene.now += KEEP;
+    scene.count(2, CollectiveKind::AllReduce, 15, 150);
+    assert_eq!(sums(&mut scene), (all + 5, Some(all * 10 + 50)));
+    assert_eq!(scene.communicators.rows.len(), TOLD);
+    // What NCCL's own account had before the watching is not of these sums; what it has since is.
+    for (own, expected) in [(Some(1_000), 5), (Some(1_020), 25), (None, 25), (Some(1_030), 35)] {
+        scene.communicators.answer(2, own.map(|own| answered(own, &[])), scene.now);
+        assert_eq!(sums(&mut scene), (all + expected, Some(all * 10 + 50)), "{own:?}");
+    }
 }

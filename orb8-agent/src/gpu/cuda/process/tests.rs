@@ -58,6 +58,10 @@ fn the_start_is_the_22nd_field_whatever_the_name_is() {
     assert_eq!(parse_start_time("12 (x"), None);
     assert_eq!(parse_start_time("12 (x) S 1"), None);
     assert!(start_time(Path::new("/proc/self")).is_some());
+    let home = tempfile::tempdir().expect("a folder");
+    let cut = [b"12 (caf\xc3) S", " 1".repeat(18).as_bytes(), b" 987654 0 0"].concat();
+    std::fs::write(home.path().join("stat"), cut).expect("written");
+    assert_eq!(start_time(home.path()), Some(987_654), "a name that is cut off in a character");
 }
 
 #[test]

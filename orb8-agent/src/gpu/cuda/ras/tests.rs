@@ -76,3 +76,48 @@ fn a_process_knows_its_innermost_number() {
     assert_eq!(own_pid(proc.path(), 8), 8);
     assert_eq!(own_pid(Path::new("/proc"), std::process::id()), std::process::id());
 }
+
+#[test]
+fn only_what_is_of_this_node_is_kept() {
+    let kept = of_this_node(status(), &[11, 12]);
+    let ranks =
+        |row: &ras::Communicator| row.ranks.iter().map(|rank| rank.rank).collect::<Vec<_>>();
+    let rows: Vec<_> =
+        kept.communicators.iter().map(|row| (row.hash, row.size, ranks(row))).collect();
+    assert_eq!(rows, [(0xa, Some(4), vec![1, 2]), (0xb, Some(4), vec![1, 2])]);
+    let known = [(1, identity(0xb, Some(1), Some(4))), (2, identity(0xa, Some(1), Some(4)))];
+    assert_eq!(hashes(&kept, 11, &known), hashes(&status(), 11, &known));
+    assert_eq!(of_this_node(status(), &[99]), RasStatus::default());
+}
+
+#[test]
+fn what_is_kept_of_an_account_is_bounded() {
+    // A server that is none of NCCL's.
+    let ranks = |_| (0..10_000).map(|number| ras::Rank { pid: None, ..rank(number, 0, 1) });
+    let communicators = (0..4).map(|hash| ras::Communicator {
+        hash,
+        size: None,
+        ranks: ranks(hash).collect(),
+        missing: (0..10_000).collect(),
+    });
+    let status = RasStatus { communicators: communicators.collect(), ..Default::default() };
+    let kept = of_this_node(status, &[1]);
+    let ranks: usize = kept.communicators.iter().map(|row| row.ranks.capacity()).sum();
+    let missing: usize = kept.communicators.iter().map(|row| row.missing.capacity()).sum();
+    assert!(ranks <= MAX_KEPT && missing <= 4 * MAX_MISSING, "{ranks} {missing}");
+    assert_eq!(kept.communicators[0].size, Some(20_000), "as it was told");
+}
+
+#[test]
+fn one_process_of_a_network_is_asked_for_all() {
+    let mut questions = Vec::new();
+    for (network, pid) in [(5, 10), (6, 20), (5, 11)] {
+        ask_too(&mut questions, network, pid, pid - 9);
+    }
+    let question = |network, pid, own: &[u32]| Question { network, pid, own: own.to_vec() };
+    assert_eq!(questions, [question(5, 10, &[1, 2]), question(6, 20, &[11])]);
+    for network in 0..1_000 {
+        ask_too(&mut questions, network, 1, 1);
+    }
+    assert_eq!(questions.len(), MAX_ASKED);
+}

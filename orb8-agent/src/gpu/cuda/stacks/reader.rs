@@ -18,8 +18,8 @@ use super::maps::Mapping;
 
 /// Names that are kept, of all files: a place in a library has the same one in all processes.
 const MAX_KEPT: usize = 16_384;
-/// Bytes of one table of symbols: four million of them, where the largest libraries have one or two.
-const MAX_TABLE: u64 = 96 << 20;
+/// Bytes of a file's tables of symbols: four million of them, where the largest libraries have one or two.
+const MAX_TABLES: u64 = 96 << 20;
 /// Bytes after a symbol without a size that are still its own: such ones are small, written by hand.
 const UNSIZED: u64 = 4_096;
 
@@ -140,11 +140,14 @@ fn functions(file: File, offsets: &[u64]) -> Option<Vec<Option<String>>> {
     let address = |offset| address_of(endian, segments, offset).unwrap_or(u64::MAX);
     let addresses = Vec::from_iter(offsets.iter().map(|offset| address(*offset)));
     let mut search = Search::new(addresses);
+    // Of all of them together: a file may say that it has thousands.
+    let mut room = MAX_TABLES;
     for section in sections.iter() {
         let is_table = matches!(section.sh_type(endian), elf::SHT_SYMTAB | elf::SHT_DYNSYM);
-        if !is_table || section.sh_size(endian) > MAX_TABLE {
+        let Some(left) = room.checked_sub(section.sh_size(endian)).filter(|_| is_table) else {
             continue;
-        }
+        };
+        room = left;
         let link = SectionIndex(section.sh_link(endian) as usize);
         let symbols = section.data_as_array::<Sym64<Endianness>, _>(endian, &file);
         if let (Ok(symbols), Ok(names)) = (symbols, sections.strings(endian, &file, link)) {

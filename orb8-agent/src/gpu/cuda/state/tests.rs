@@ -60,6 +60,17 @@ impl Scene {
         }
     }
 
+    /// Splits what was joined.
+    fn split(&mut self, tgid: u32, colour: i32, key: i32) {
+        for (what, communicator) in [(CALL_JOINING, 0), (CALL_JOINED, 0x20)] {
+            let mut call = CommunicatorCall::new_zeroed();
+            (call.what, call.tgid, call.communicator) = (what, tgid, communicator);
+            (call.parent, call.took_ns) = (0x10, 3_000_000);
+            (call.rank, call.ranks) = (key.cast_unsigned(), colour.cast_unsigned());
+            self.state.take(&Record::Communicator(call), self.now);
+        }
+    }
+
     fn look(&mut self, launches: &[(u32, u64)], collectives: &[(u32, u64)]) {
         let counters = |launches| {
             let mut counters = Counters::new_zeroed();
@@ -195,6 +206,36 @@ fn ranks_of_one_node_are_compared() {
 }
 
 #[test]
+fn processes_of_a_split_communicator_are_numbered_when_all_are_here() {
+    let mut scene = Scene::new();
+    for (pid, rank) in [(7, 0), (8, 1)] {
+        scene.start(pid, 1);
+        scene.join(pid, rank);
+    }
+    scene.collect();
+    let ranks = |activity: &[ProcessActivity]| {
+        let mut ranks: Vec<_> = activity
+            .iter()
+            .flat_map(|row| row.communicators.iter().map(|it| (row.process.pid, it)))
+            .filter(|(_, it)| it.hash != 9)
+            .map(|(pid, it)| (pid, it.rank, it.ranks))
+            .collect();
+        ranks.sort_unstable();
+        ranks
+    };
+    scene.split(7, 3, 0);
+    assert_eq!(ranks(&scene.collect().0), [(7, None, None)]);
+    scene.split(8, 3, -1);
+    let (activity, events) = scene.collect();
+    assert_eq!(ranks(&activity), [(7, Some(1), Some(2)), (8, Some(0), Some(2))]);
+    let hash = activity[0].communicators.iter().find(|it| it.hash != 9).unwrap().hash;
+    let took = Duration::from_millis(3);
+    let init = |rank| GpuEventKind::CommunicatorInit { communicator: hash, rank, ranks: 2, took };
+    assert!([init(0), init(1)].iter().all(|init| events.iter().any(|event| event.kind == *init)));
+    assert_eq!(scene.collect().1, [], "once");
+}
+
+#[test]
 fn a_rank_that_died_is_missing() {
     let mut scene = Scene::new();
     for (pid, rank) in [(7, 0), (8, 1)] {
@@ -238,7 +279,9 @@ fn allocations_that_are_sampled_are_not_outstanding() {
     assert_eq!(scene.collect().0[0].memory.outstanding, 0);
     scene.state.plan([1.0; GROUPS], &[]);
     scene.take(7, CALL_ALLOCATED, 3, 10);
-    assert_eq!(scene.collect().0[0].memory.outstanding, 10);
+    let row = &scene.collect().0[0];
+    assert_eq!(row.memory.outstanding, 10);
+    assert!(row.coverage.missing[0].contains("seen in part"), "{:?}", row.coverage);
 }
 
 #[test]
@@ -257,4 +300,18 @@ fn processes_and_events_are_bounded() {
     // None of them is in `/proc`.
     scene.end_gone();
     assert_eq!((scene.state.live.len(), scene.state.ended.len()), (0, MAX_ENDED));
+}
+
+#[test]
+fn names_of_processes_that_are_not_told_any_more_are_forgotten() {
+    let mut scene = Scene::new();
+    for round in 0..5 {
+        for pid in 1..=MAX_ENDED as u32 {
+            scene.take(round * 1_000 + pid, CALL_ALLOCATED, 1, 100);
+        }
+        scene.collect();
+        scene.end_gone();
+    }
+    scene.collect();
+    assert_eq!((scene.state.ended.len(), scene.names.len()), (MAX_ENDED, MAX_ENDED));
 }

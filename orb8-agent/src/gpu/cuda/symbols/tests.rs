@@ -1,4 +1,5 @@
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
@@ -11,21 +12,32 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
-/// The beginning of the program that tests run in: an ELF file with all tables.
-fn program() -> Vec<u8> {
-    std::fs::read("/proc/self/exe").expect("this program")
+/// A library of the stand-ins.
+fn standin(name: &str) -> (tempfile::TempDir, File) {
+    let folder = tempfile::tempdir().expect("a folder");
+    orb8_standins::install(folder.path()).expect("the libraries");
+    let file = File::open(folder.path().join(name)).expect("a library");
+    (folder, file)
 }
+
+fn bytes_of(name: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    standin(name).1.read_to_end(&mut bytes).expect("its bytes");
+    bytes
+}
+
+/// A whole library.
+static NCCL: LazyLock<Vec<u8>> = LazyLock::new(|| bytes_of("libnccl.so.2"));
 
 #[test]
 fn what_is_no_library_is_refused() {
     for bytes in [&b""[..], b"\x7fELF", b"#!/bin/sh\n", &[0; 64]] {
         assert!(matches!(read(&file(bytes), Kind::Driver), Err(SymbolError::Malformed(_))));
     }
-    let program = program();
-    let error = read(&file(&program), Kind::Driver).expect_err("no function of CUDA's");
+    let error = read(&file(&NCCL), Kind::Driver).expect_err("no function of CUDA's");
     assert!(matches!(error, SymbolError::Nameless), "{error}");
-    assert!(read(&file(&program), Kind::Runtime).expect("nothing is looked for").sites.is_empty());
-    let mut other = program;
+    assert!(read(&file(&NCCL), Kind::Runtime).expect("nothing is looked for").sites.is_empty());
+    let mut other = NCCL.clone();
     other[18..20].copy_from_slice(&243_u16.to_le_bytes());
     let error = read(&file(&other), Kind::Driver).expect_err("RISC-V");
     assert!(matches!(error, SymbolError::Foreign(243)), "{error}");
@@ -33,7 +45,7 @@ fn what_is_no_library_is_refused() {
 
 #[test]
 fn tables_that_claim_too_much_are_not_read() {
-    let mut header = program()[..64].to_vec();
+    let mut header = NCCL[..64].to_vec();
     // The sections' table right behind the header, its first entry with a count of its own.
     header[40..48].copy_from_slice(&64_u64.to_le_bytes());
     header[60..62].copy_from_slice(&0_u16.to_le_bytes());
@@ -45,6 +57,61 @@ fn tables_that_claim_too_much_are_not_read() {
     file.write_all(&[0]).expect("written");
     let error = read(&file, Kind::Driver).expect_err("too large");
     assert!(matches!(error, SymbolError::TooLarge("table of sections")), "{error}");
+}
+
+/// A library that has functions and nothing else: where in `names` each one's name begins, and where
+/// it is.
+fn library(names: &[u8], functions: impl IntoIterator<Item = (u32, u64)>) -> File {
+    let symbol = |(name, address): (u32, u64)| {
+        // A global function in some section.
+        [&name.to_le_bytes()[..], &[0x12, 0, 1, 0], &address.to_le_bytes(), &[0; 8]].concat()
+    };
+    let symbols: Vec<u8> =
+        [vec![0; 24]].into_iter().chain(functions.into_iter().map(symbol)).flatten().collect();
+    let section = |kind: u32, at: usize, bytes: &[u8], link: u32, entry: u64| {
+        let mut section = [0; 64];
+        section[4..8].copy_from_slice(&kind.to_le_bytes());
+        section[24..32].copy_from_slice(&(at as u64).to_le_bytes());
+        section[32..40].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+        section[40..44].copy_from_slice(&link.to_le_bytes());
+        section[56..].copy_from_slice(&entry.to_le_bytes());
+        section
+    };
+    let [symbols_at, names_at] = [64, 64 + symbols.len()];
+    let sections_at = (names_at + names.len()).next_multiple_of(8);
+    let mut header = NCCL[..64].to_vec();
+    header[40..48].copy_from_slice(&(sections_at as u64).to_le_bytes());
+    // No segments; three sections, of which the last has their names, too.
+    header[56..].copy_from_slice(&[0, 0, 64, 0, 3, 0, 2, 0]);
+    let mut bytes = [&header, &symbols[..], names].concat();
+    bytes.resize(sections_at, 0);
+    bytes.extend([0; 64]);
+    bytes.extend(section(SHT_DYNSYM, symbols_at, &symbols, 2, 24));
+    bytes.extend(section(object::elf::SHT_STRTAB, names_at, names, 0, 0));
+    file(&bytes)
+}
+
+#[test]
+fn a_library_has_no_more_functions_than_libraries_have() {
+    let names = b"\0cuLaunchKernel\0cuMemFree_v2\0";
+    let found = read(&library(names, [(1, 16), (16, 32)]), Kind::Driver).expect("two functions");
+    assert_eq!(found.sites.len(), 0, "no code is where they are");
+    assert!(!found.missing.contains(&"cuMemFree") && found.missing.contains(&"cuMemAlloc"));
+    let many = (0..=MAX_FUNCTIONS as u64).map(|number| (1, number * 16));
+    let error = read(&library(names, many), Kind::Driver).expect_err("too many");
+    assert!(matches!(error, SymbolError::TooLarge("number of functions")), "{error}");
+}
+
+/// Each of them would be read, and kept, to its end.
+#[test]
+fn names_without_an_end_are_no_names() {
+    let names = vec![b'a'; 1 << 20];
+    let error = read(&library(&names, (0..40_000).map(|at| (at, 16))), Kind::Driver);
+    assert!(matches!(error, Err(SymbolError::Nameless)), "{error:?}");
+    let error = read(&library(b"\0cuMemFree", [(1, 16)]), Kind::Driver);
+    assert!(matches!(error, Err(SymbolError::Nameless)), "{error:?}");
+    let error = read(&library(b"\0", [(u32::MAX, 16)]), Kind::Driver);
+    assert!(matches!(error, Err(SymbolError::Nameless)), "{error:?}");
 }
 
 #[test]
@@ -59,32 +126,31 @@ fn a_place_in_memory_is_a_place_in_the_file() {
     assert_eq!(file_offset(&segments, 0x5001), None, "no such place");
 }
 
+/// Bytes of the tables at a library's beginning and at its end, and any others.
+fn place() -> impl Strategy<Value = usize> {
+    let length = NCCL.len();
+    prop_oneof![0..4096_usize, length - 4096..length, 0..length]
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// A damaged file is an error or finds less, and nothing worse.
     #[test]
     fn a_damaged_file_does_no_harm(
-        damage in prop::collection::vec((0_usize..4096, any::<u8>()), 1..40),
-        length in 0_usize..65536,
+        damage in prop::collection::vec((place(), any::<u8>()), 1..40),
+        length in prop_oneof![2 => Just(NCCL.len()), 1 => 64..NCCL.len()],
     ) {
-        let mut bytes = program();
-        bytes.truncate(length.max(64));
+        let mut bytes = NCCL[..length].to_vec();
         for (at, byte) in damage {
             if let Some(old) = bytes.get_mut(at) {
                 *old = byte;
             }
         }
-        let _ = read(&file(&bytes), Kind::Nccl);
+        if let Ok(Symbols { sites, .. }) = read(&file(&bytes), Kind::Nccl) {
+            prop_assert!(sites.len() <= MAX_FUNCTIONS);
+        }
     }
-}
-
-/// A library of the stand-ins.
-fn standin(name: &str) -> (tempfile::TempDir, File) {
-    let folder = tempfile::tempdir().expect("a folder");
-    orb8_standins::install(folder.path()).expect("the libraries");
-    let file = File::open(folder.path().join(name)).expect("a library");
-    (folder, file)
 }
 
 #[test]

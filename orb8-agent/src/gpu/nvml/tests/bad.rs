@@ -1,5 +1,7 @@
 //! Drivers and devices that do not work as they should.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 #[tokio::test]
@@ -57,12 +59,12 @@ async fn a_driver_that_is_reloaded_is_read_again() {
     let node = Node::h100s(1, "");
     let mut source = node.source();
     read(&mut source).await.unwrap();
-    let reload = boards(1, "[events]\nfrom 500ms to 1500ms unloaded\n");
-    node.play_from(600, &reload).await;
+    let reload = boards(1, "[events]\nfrom 100s to 200s unloaded\n");
+    node.play_from(150_000, &reload).await;
     let error = read(&mut source).await.unwrap_err();
     assert!(error.to_string().contains("went away"), "{error}");
     assert!(source.shared.state().nvml.is_none());
-    node.play_from(1600, &reload).await;
+    node.play_from(250_000, &reload).await;
     assert_eq!(read(&mut source).await.unwrap_err(), error, "it is not tried all the time");
     // As if 30 s had passed.
     source.shared.state().reopen = None;
@@ -167,7 +169,7 @@ async fn an_old_library_lacks_functions_and_tells_what_it_can() {
     );
     let old = node.directory.path().join("libnvidia-ml-470.so.1");
     assert!(old.exists());
-    let mut source = NvmlSource::new(&GpuConfig { nvml_library: Some(old), ..node.config() });
+    let mut source = patient(&GpuConfig { nvml_library: Some(old), ..node.config() });
     read(&mut source).await.unwrap();
     a_while().await;
     let reading = read(&mut source).await.unwrap();
@@ -178,6 +180,63 @@ async fn an_old_library_lacks_functions_and_tells_what_it_can() {
     assert_eq!(sample.busy.sm, None);
     assert_eq!(reading.processes[0].pid, 4242);
     assert_eq!(source.unread().count, 0, "what a driver lacks is no failure");
+}
+
+/// Without these there is nothing to tell at all.
+const NEEDED: [&str; 4] =
+    ["nvmlInit_v2", "nvmlShutdown", "nvmlDeviceGetCount_v2", "nvmlDeviceGetHandleByIndex_v2"];
+
+/// The functions that a library's file has.
+fn functions(library: &[u8]) -> Vec<String> {
+    let words = library.split(|byte| *byte == 0).filter(|word| word.starts_with(b"nvml"));
+    let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let words = words.filter(|word| word.iter().all(is_letter));
+    let names: BTreeSet<String> =
+        words.map(|word| String::from_utf8(word.to_vec()).unwrap()).collect();
+    names.into_iter().collect()
+}
+
+/// The same file without a function: it has another name.
+fn without(library: &[u8], function: &str) -> Vec<u8> {
+    let word = [&[0], function.as_bytes(), &[0]].concat();
+    let mut file = library.to_vec();
+    let places: Vec<usize> = (0..file.len() - word.len())
+        .filter(|at| file[*at] == 0 && file[*at..].starts_with(&word))
+        .collect();
+    for at in places {
+        file[at + 1] = b'x';
+    }
+    file
+}
+
+#[tokio::test]
+async fn a_library_may_lack_any_function() {
+    let node = Node::new(&format!(
+        "{}[mig 1]\n3g.40gb\n[processes]\npid=4242 memory=1GiB sm=10\n",
+        boards(2, "")
+    ));
+    let whole = fs::read(&node.library).unwrap();
+    let functions = functions(&whole);
+    assert!(functions.len() > 80, "{functions:?}");
+    for function in &functions {
+        let library = node.directory.path().join(format!("{function}.so"));
+        fs::write(&library, without(&whole, function)).unwrap();
+        let config = GpuConfig { nvml_library: Some(library.clone()), ..node.config() };
+        let mut source = patient(&config);
+        for _ in 0..2 {
+            match read(&mut source).await {
+                Ok(reading) => assert!(sampled(&reading).iter().any(|is| *is), "{function}"),
+                Err(error) => {
+                    // The stand-in calls some by their names itself, and cannot be loaded without.
+                    let is_its_own = error.to_string().contains("undefined symbol: x");
+                    assert!(is_its_own || NEEDED.contains(&&**function), "{function}: {error}");
+                }
+            }
+        }
+        let asking = source.asking.as_ref().unwrap();
+        assert!(!asking.thread.is_finished(), "{function}: it panicked");
+        fs::remove_file(library).unwrap();
+    }
 }
 
 #[tokio::test]

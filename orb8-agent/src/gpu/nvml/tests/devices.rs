@@ -162,16 +162,19 @@ async fn dividing_anew_while_it_runs_is_followed() {
         let parts = reading.devices.iter().filter_map(|seen| seen.device.part.as_ref());
         parts.map(|part| part.profile.clone()).collect()
     };
-    assert_eq!(read(&mut source).await.unwrap().devices.len(), 1);
+    let first = read(&mut source).await.unwrap();
+    assert_eq!(first.devices.len(), 1);
+    assert!(sample(&first.devices[0]).busy.gpu.is_some());
     node.play_from(100_000, &dividing).await;
     let seven = until(&mut source, "seven parts", |it| profiles(it).len() == 7).await;
     assert!(seven.devices[0].device.is_divided);
+    assert_eq!(sample(&seven.devices[0]).busy.gpu, None, "the driver does not say");
     node.play_from(200_000, &dividing).await;
     until(&mut source, "two parts", |it| profiles(it) == ["3g.40gb", "2g.20gb"]).await;
     node.play_from(300_000, &dividing).await;
     let whole = until(&mut source, "whole again", |it| it.devices.len() == 1).await;
     assert!(!whole.devices[0].device.is_divided);
-    sample(&whole.devices[0]);
+    assert!(sample(&whole.devices[0]).busy.gpu.is_some(), "it says again");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::io;
 use orb8_proto::columns::View;
 use orb8_proto::columns::gpu::{DeviceRow, Devices, LIST, SHARES, utilization};
 use orb8_proto::gpu::Places;
-use orb8_proto::v1::{GpuDevice, GpuState, Lost, QueryGpuResponse};
+use orb8_proto::v1::{GpuDevice, GpuState, QueryGpuResponse};
 use tonic::{Response, Status};
 
 use super::shares::{Part, parts};
@@ -21,7 +21,6 @@ use crate::output::gpu::DeviceObject;
 impl List for DevicesArgs {
     const SIGNAL: Option<&'static str> = Some("gpu");
     const MEANWHILE: &'static str = "looking";
-    const LOST_IN_RING: &'static str = "";
     const VIEW: &'static View<Devices> = &LIST;
     const NOUN: [&'static str; 2] = ["device", "devices"];
     type Subject = Devices;
@@ -46,18 +45,11 @@ impl List for DevicesArgs {
     }
 
     fn rows(told: &Told<usize>) -> Vec<DeviceRow<'_>> {
-        let places = told.places();
-        let devices = told.rows.iter().map(|at| &told.answer.devices[*at]);
-        devices.map(|device| DeviceRow { device, parent: places.parent(device) }).collect()
+        told.devices()
     }
 
     fn total_matched(told: &Told<usize>) -> u64 {
         told.matched
-    }
-
-    /// Devices are not counted, so none is missing in a count.
-    fn lost(_: &Told<usize>) -> Option<Lost> {
-        None
     }
 
     fn gist(told: &Told<usize>) -> String {

@@ -6,7 +6,7 @@ use std::io;
 use orb8_proto::columns::View;
 use orb8_proto::columns::gpu::{LEAKS, SiteRow, Sites};
 use orb8_proto::units;
-use orb8_proto::v1::{GpuActivity, GpuLeak, GpuMemoryActivity, Lost, QueryGpuResponse};
+use orb8_proto::v1::{GpuActivity, GpuLeak, GpuMemoryActivity, QueryGpuResponse};
 use tonic::{Response, Status};
 
 use super::{Told, problems, watch_problems, wrapped, write_rest};
@@ -120,7 +120,6 @@ fn stack(row: &SiteRow<'_>, console: &Console) -> Vec<String> {
 impl List for LeaksArgs {
     const SIGNAL: Option<&'static str> = Some("gpu");
     const MEANWHILE: &'static str = "looking";
-    const LOST_IN_RING: &'static str = "";
     const VIEW: &'static View<Sites> = &LEAKS;
     const NOUN: [&'static str; 2] = ["place", "places"];
     type Subject = Sites;
@@ -169,11 +168,6 @@ impl List for LeaksArgs {
 
     fn total_matched(told: &Told<Place>) -> u64 {
         told.matched
-    }
-
-    /// What of processes' calls is not seen is a note.
-    fn lost(_: &Told<Place>) -> Option<Lost> {
-        None
     }
 
     fn gist(told: &Told<Place>) -> String {

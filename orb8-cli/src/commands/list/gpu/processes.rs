@@ -7,7 +7,7 @@ use std::ops::Range;
 use orb8_proto::columns::View;
 use orb8_proto::columns::gpu::{PROCESSES, ProcessRow, Processes};
 use orb8_proto::gpu::duration;
-use orb8_proto::v1::{GpuActivity, GpuCalls, Lost, QueryGpuResponse};
+use orb8_proto::v1::{GpuActivity, GpuCalls, QueryGpuResponse};
 use tonic::{Response, Status};
 
 use super::{Told, problems, watch_problems, write_rest};
@@ -92,7 +92,6 @@ fn waited(activity: &GpuActivity) -> u64 {
 impl List for ProcessesArgs {
     const SIGNAL: Option<&'static str> = Some("gpu");
     const MEANWHILE: &'static str = "looking";
-    const LOST_IN_RING: &'static str = "";
     const VIEW: &'static View<Processes> = &PROCESSES;
     const NOUN: [&'static str; 2] = ["process", "processes"];
     type Subject = Processes;
@@ -131,11 +130,6 @@ impl List for ProcessesArgs {
 
     fn total_matched(told: &Told<Process>) -> u64 {
         told.matched
-    }
-
-    /// Processes are not counted; what of their calls is not seen, they say themselves.
-    fn lost(_: &Told<Process>) -> Option<Lost> {
-        None
     }
 
     fn gist(told: &Told<Process>) -> String {

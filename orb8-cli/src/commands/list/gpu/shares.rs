@@ -8,7 +8,7 @@ use orb8_proto::columns::gpu::{DeviceRow, IDLE, Parts, SHARES, ShareRow};
 use orb8_proto::columns::owner;
 use orb8_proto::gpu::Places;
 use orb8_proto::units;
-use orb8_proto::v1::{GpuDevice, GpuShare, GpuStanding, Lost, QueryGpuResponse};
+use orb8_proto::v1::{GpuDevice, GpuShare, GpuStanding, QueryGpuResponse};
 use tonic::{Response, Status};
 
 use super::{Told, problems, write_rest};
@@ -134,7 +134,6 @@ fn standing(told: &Told<Part>, standing: GpuStanding) -> u64 {
 impl List for SharesArgs {
     const SIGNAL: Option<&'static str> = Some("gpu");
     const MEANWHILE: &'static str = "looking";
-    const LOST_IN_RING: &'static str = "";
     const VIEW: &'static View<Parts> = &SHARES;
     const NOUN: [&'static str; 2] = ["part", "parts"];
     type Subject = Parts;
@@ -173,11 +172,6 @@ impl List for SharesArgs {
         told.matched
     }
 
-    /// Parts are not counted, so none is missing in a count.
-    fn lost(_: &Told<Part>) -> Option<Lost> {
-        None
-    }
-
     fn gist(told: &Told<Part>) -> String {
         let idle = units::count(standing(told, GpuStanding::Idle));
         format!("{idle} idle, {} unallocated", standing(told, GpuStanding::Unallocated))
@@ -191,7 +185,6 @@ impl List for SharesArgs {
 impl List for IdleArgs {
     const SIGNAL: Option<&'static str> = Some("gpu");
     const MEANWHILE: &'static str = "looking";
-    const LOST_IN_RING: &'static str = "";
     const VIEW: &'static View<Parts> = &IDLE;
     const NOUN: [&'static str; 2] = ["idle or unallocated part", "idle or unallocated parts"];
     type Subject = Parts;
@@ -240,11 +233,6 @@ impl List for IdleArgs {
 
     fn total_matched(told: &Told<Part>) -> u64 {
         told.matched
-    }
-
-    /// Parts are not counted, so none is missing in a count.
-    fn lost(_: &Told<Part>) -> Option<Lost> {
-        None
     }
 
     fn gist(told: &Told<Part>) -> String {
