@@ -45,7 +45,7 @@ pub(crate) fn main() -> ExitCode {
 
 /// Loads the libraries, waits if it should, works, and reports.
 fn run(options: &Options) -> ExitCode {
-    let program = match Program::load(options) {
+    let program = &match Program::load(options) {
         Ok(program) => program,
         Err(error) => {
             eprintln!("gpu-workload: {error}");
@@ -63,8 +63,15 @@ fn run(options: &Options) -> ExitCode {
             std::process::exit(0);
         });
     }
-    let outcome = work::run(&program, options);
-    say(&report::report(&program, options, &outcome));
+    let outcome = std::thread::scope(|scope| {
+        let tell = |each| scope.spawn(move || program.progress.tell(each, say));
+        let teller = options.progress.map(tell);
+        let outcome = work::run(program, options);
+        program.progress.end();
+        teller.inspect(|teller| teller.thread().unpark());
+        outcome
+    });
+    say(&report::report(program, options, &outcome));
     if options.hold {
         pace::wait_for_line();
     }

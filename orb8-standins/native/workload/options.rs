@@ -27,7 +27,6 @@ How much:
   --steps N           steps [default: 10, without end with --seconds]
   --seconds S         ends after that time
   --rate R            steps a second [default: as many as can be]
-  --warm-up S         steps of that time are not in the report's \"rate\", steps a second [default: 0]
   --launches N        launches in a step, kernels in a graph [default: 10]
   --copy BYTES        of each copy [default: 65536]
   --bytes BYTES       taken for all the time, or in each step of leak and fill [default: 1048576]
@@ -55,6 +54,7 @@ With others:
   --wait              once the libraries are loaded, waits for a line on standard input
   --attached          ends at once when standard input is closed
   --hold              after the report, waits for a line before it ends
+  --progress S        says how far it is every so many seconds
   --keep              does not give its memory back before the report
   --pid-file FILE     adds a line with its pid and device, for NVML's stand-in, while it runs
   --pid-line TEXT     what that line also says, as `sm=60`
@@ -130,7 +130,7 @@ pub(crate) struct Options {
     pub(crate) steps: Option<u64>,
     pub(crate) lasts: Option<Duration>,
     pub(crate) rate: Option<f64>,
-    pub(crate) warm_up: Duration,
+    pub(crate) progress: Option<Duration>,
     pub(crate) launches: u64,
     pub(crate) copy: u64,
     pub(crate) bytes: u64,
@@ -164,7 +164,7 @@ impl Options {
             steps: None,
             lasts: None,
             rate: None,
-            warm_up: Duration::ZERO,
+            progress: None,
             launches: 10,
             copy: 64 << 10,
             bytes: 1 << 20,
@@ -220,7 +220,7 @@ impl Options {
                 }
                 self.rate = Some(rate);
             }
-            "--warm-up" => self.warm_up = seconds(value)?,
+            "--progress" => self.progress = Some(seconds(value)?),
             "--launches" => self.launches = number(value)?,
             "--copy" => self.copy = number(value)?,
             "--bytes" => self.bytes = number(value)?,

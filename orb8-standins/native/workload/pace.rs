@@ -1,5 +1,6 @@
 //! When steps begin, and when there are no more.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,6 @@ pub(crate) struct Pace {
     steps: u64,
     lasts: Option<Duration>,
     rate: Option<f64>,
-    warm_up: Duration,
-    /// When the warm-up ended, and the steps until then.
-    warm: Option<(Instant, u64)>,
 }
 
 impl Pace {
@@ -30,8 +28,6 @@ impl Pace {
             // Ranks end together, so that none waits for one that is gone.
             lasts: options.lasts.filter(|_| options.ranks == 0),
             rate: options.rate.or(idle),
-            warm_up: options.warm_up,
-            warm: None,
         }
     }
 
@@ -41,11 +37,7 @@ impl Pace {
             let due = Duration::try_from_secs_f64(self.done as f64 / rate).unwrap_or_default();
             thread::sleep(due.saturating_sub(self.start.elapsed()));
         }
-        let elapsed = self.start.elapsed();
-        if self.warm.is_none() && elapsed >= self.warm_up {
-            self.warm = Some((self.start + elapsed, self.done));
-        }
-        let is_over = self.lasts.is_some_and(|lasts| elapsed >= lasts);
+        let is_over = self.lasts.is_some_and(|lasts| self.start.elapsed() >= lasts);
         if self.done >= self.steps || is_over {
             return None;
         }
@@ -53,16 +45,41 @@ impl Pace {
         Some(self.done - 1)
     }
 
-    /// Returns the steps a second since the warm-up; 0 where it did not end.
-    pub(crate) fn measured(&self) -> f64 {
-        self.warm.map_or(0.0, |(since, before)| {
-            (self.done - before) as f64 / since.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
-        })
-    }
-
     /// Returns how many steps began.
     pub(crate) fn done(&self) -> u64 {
         self.done
+    }
+}
+
+/// How far all threads are.
+#[derive(Default)]
+pub(crate) struct Progress {
+    steps: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Progress {
+    /// Counts a step that was done.
+    pub(crate) fn step(&self) {
+        self.steps.fetch_add(1, Relaxed);
+    }
+
+    /// Has [`Progress::tell`] end when its thread is woken next.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Relaxed);
+    }
+
+    /// Says every so often how many steps were done, and after how long.
+    pub(crate) fn tell(&self, each: Duration, say: impl Fn(&str)) {
+        let start = Instant::now();
+        loop {
+            thread::park_timeout(each);
+            if self.is_over.load(Relaxed) {
+                return;
+            }
+            let (seconds, steps) = (start.elapsed().as_secs_f64(), self.steps.load(Relaxed));
+            say(&format!("{{\"seconds\":{seconds:.6},\"steps\":{steps}}}"));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::gpu::Gpu;
 use super::layer::Layer;
 use super::nccl::{Asked, End, Nccl, UniqueId};
 use super::options::{self, Options};
+use super::pace::Progress;
 use super::shared::counts::Counts;
 use super::shared::library::Library;
 
@@ -27,6 +28,7 @@ pub(crate) struct Program {
     pub(crate) nccl: Option<Nccl>,
     pub(crate) id: UniqueId,
     pub(crate) counts: Counts,
+    pub(crate) progress: Progress,
     pub(crate) missing: Mutex<Vec<&'static str>>,
     pub(crate) communicators: Mutex<Vec<Ended>>,
 }
@@ -61,6 +63,7 @@ impl Program {
             nccl,
             id,
             counts: Counts::new(),
+            progress: Progress::default(),
             missing: Mutex::default(),
             communicators: Mutex::default(),
         })

@@ -23,14 +23,13 @@ pub(crate) fn report(program: &Program, options: &Options, outcome: &Outcome) ->
         ended.iter().map(|ended| communicator(ended, options, &program.id.text())).collect();
     format!(
         "{{\"pid\":{},\"work\":\"{}\",\"layer\":\"{}\",\"steps\":{},\"seconds\":{:.6},\
-         \"rate\":{:.3},\"failure\":{failure},\"missing\":[{}],\"program\":{},\"driver\":{driver},\
+         \"failure\":{failure},\"missing\":[{}],\"program\":{},\"driver\":{driver},\
          \"communicators\":[{}]}}",
         std::process::id(),
         options.work.name(),
         options.layer.name(),
         outcome.steps,
         outcome.took.as_secs_f64(),
-        outcome.rate,
         missing.join(","),
         counts(&program.counts),
         communicators.join(","),

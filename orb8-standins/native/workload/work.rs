@@ -19,8 +19,6 @@ pub(crate) struct Outcome {
     /// Steps of all threads.
     pub(crate) steps: u64,
     pub(crate) took: Duration,
-    /// Steps a second of all threads, since the warm-up.
-    pub(crate) rate: f64,
     pub(crate) failure: Option<Failure>,
 }
 
@@ -39,8 +37,7 @@ pub(crate) fn run(program: &Program, options: &Options) -> Outcome {
     let places = match places(program, options) {
         Ok(places) => places,
         Err(failure) => {
-            let took = start.elapsed();
-            return Outcome { steps: 0, took, rate: 0.0, failure: Some(failure) };
+            return Outcome { steps: 0, took: start.elapsed(), failure: Some(failure) };
         }
     };
     let ends: Vec<_> = thread::scope(|scope| {
@@ -50,14 +47,13 @@ pub(crate) fn run(program: &Program, options: &Options) -> Outcome {
             return vec![work(place)()];
         }
         let threads: Vec<_> = places.into_iter().map(|place| scope.spawn(work(place))).collect();
-        let died = || (0, 0.0, Some(Failure { call: "thread", code: -1 }));
+        let died = || (0, Some(Failure { call: "thread", code: -1 }));
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| died())).collect()
     });
     Outcome {
-        steps: ends.iter().map(|(steps, ..)| steps).sum(),
+        steps: ends.iter().map(|(steps, _)| steps).sum(),
         took: start.elapsed(),
-        rate: ends.iter().map(|(_, rate, _)| rate).sum(),
-        failure: ends.into_iter().find_map(|(.., failure)| failure),
+        failure: ends.into_iter().find_map(|(_, failure)| failure),
     }
 }
 
@@ -83,11 +79,11 @@ fn places(program: &Program, options: &Options) -> Result<Vec<Place>, Failure> {
     })
 }
 
-/// Does one thread's steps, and returns how many, how many a second, and what stopped it.
-fn work(program: &Program, options: &Options, place: Place) -> (u64, f64, Option<Failure>) {
+/// Does one thread's steps, and returns how many with what stopped it.
+fn work(program: &Program, options: &Options, place: Place) -> (u64, Option<Failure>) {
     let mut pace = Pace::new(options);
     let failure = try_work(program, options, place, &mut pace).err();
-    (pace.done(), pace.measured(), failure)
+    (pace.done(), failure)
 }
 
 fn try_work(
@@ -116,6 +112,7 @@ fn try_work(
             break;
         }
         job.step(communicator.as_ref())?;
+        program.progress.step();
     }
     if let Some(communicator) = communicator {
         let rank = communicator.rank;

@@ -2,9 +2,9 @@
 //! with stand-ins, since few machines have GPUs; `cargo xtask gpu-check` is for those.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Lines},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
@@ -30,8 +30,12 @@ const SCENARIO: &str = "h100x8";
 
 /// Until readings, probes and the governor are what they stay.
 const SETTLING: Duration = Duration::from_secs(8);
-/// What comes before the measured part of a loop that nobody watches.
-const WARM_UP: Duration = Duration::from_secs(1);
+/// Until the probes are gone.
+const LEAVING: Duration = Duration::from_secs(2);
+/// For how long a rate is measured.
+const MEASURED: Duration = Duration::from_secs(4);
+/// Seconds between two times that a loop says how far it is.
+const PROGRESS: &str = "0.25";
 
 /// A loop that does nothing but one kind of call.
 const LOOPS: [(&str, &[&str]); 3] = [
@@ -39,9 +43,6 @@ const LOOPS: [(&str, &[&str]); 3] = [
     ("a copy of each kind", &["copies", "--copy", "4096"]),
     ("memory of each kind taken and given back", &["churn"]),
 ];
-
-/// Seconds of a loop that are measured.
-const MEASURED: u64 = 4;
 
 pub(super) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Table>> {
     let folder = TempDir::new()?;
@@ -90,21 +91,24 @@ fn watching(lab: &Lab, plan: &Plan, paths: &Paths) -> Result<Table> {
     let note = format!(
         "{} **Being watched**: a loop of one thread that does nothing else than such calls to the stand-in \
          of libcuda, which returns at once (a real launch takes ten times as long). Its rate with the \
-         agent, over the mean of those right before and after without; the median of pairs. The budget is \
-         1 % of a thread.",
+         agent, over the mean of those of the same process right before and after without; the median of \
+         pairs. The budget is 1 % of a thread.",
         plan.machine
     );
     let header = &["a step", "steps a second, without", "with the agent", "lowest pair"];
     let mut table = Table::new(note, header);
     for (what, arguments) in LOOPS {
         eprintln!("stand-ins: {what}");
-        let unwatched = || rate(paths, arguments, WARM_UP);
-        let (mut with, mut without) = (Vec::new(), vec![unwatched()?]);
+        let mut workload = Workload::start(paths, arguments)?;
+        workload.rate(LEAVING)?;
+        let (mut with, mut without) = (Vec::new(), vec![workload.rate(MEASURED)?]);
         for _ in 0..plan.rounds {
             let agent = start(lab, paths, true)?;
-            with.push(rate(paths, arguments, SETTLING)?);
+            workload.rate(SETTLING)?;
+            with.push(workload.rate(MEASURED)?);
             drop(agent);
-            without.push(unwatched()?);
+            workload.rate(LEAVING)?;
+            without.push(workload.rate(MEASURED)?);
         }
         let ratios = ratios_to_neighbours(&with, &without);
         let ratio = median(&ratios).context("no pair")?;
@@ -121,40 +125,51 @@ fn watching(lab: &Lab, plan: &Plan, paths: &Paths) -> Result<Table> {
     Ok(table)
 }
 
-/// Runs a loop, and returns its steps a second after a time to warm up.
-fn rate(paths: &Paths, arguments: &[&str], warm_up: Duration) -> Result<f64> {
-    let report = Workload::start(paths, arguments, warm_up)?.report()?;
-    let rate = report["rate"].as_f64().context("the workload's report")?;
-    ensure!(rate > 0.0, "the workload did nothing: {report}");
-    Ok(rate)
+/// A running loop; it ends when it is dropped.
+struct Workload {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
-/// A running loop; it ends when it is dropped.
-struct Workload(Child);
-
 impl Workload {
-    fn start(paths: &Paths, arguments: &[&str], warm_up: Duration) -> Result<Self> {
-        let warm_up = warm_up.as_secs();
-        let (seconds, warm_up) = ((warm_up + MEASURED).to_string(), warm_up.to_string());
+    fn start(paths: &Paths, arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(&paths.workload);
-        command.args(arguments).args(["--seconds", &seconds, "--warm-up", &warm_up, "--pid-file"]);
-        command.arg(&paths.processes).args(["--pid-line", "sm=50"]);
-        let child = command.stdout(Stdio::piped()).spawn()?;
-        Ok(Self(child))
+        command.args(arguments).args(["--seconds", "86400", "--progress", PROGRESS]);
+        command.arg("--pid-file").arg(&paths.processes).args(["--pid-line", "sm=50"]);
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let output = child.stdout.take().context("its output")?;
+        Ok(Self { child, lines: BufReader::new(output).lines() })
     }
 
-    /// Waits for its last line.
-    fn report(&mut self) -> Result<Value> {
-        let output = self.0.stdout.take().context("its output")?;
-        let last = BufReader::new(output).lines().last().context("it says nothing")??;
-        Ok(serde_json::from_str(&last)?)
+    /// Returns its steps a second from now on. One process is compared with itself: where its memory
+    /// lies changes what it takes by a fifth.
+    fn rate(&mut self, time: Duration) -> Result<f64> {
+        let (since, before) = self.progress()?;
+        loop {
+            let (now, steps) = self.progress()?;
+            if now - since >= time.as_secs_f64() {
+                ensure!(steps > before, "the workload did nothing for {time:?}");
+                return Ok((steps - before) / (now - since));
+            }
+        }
+    }
+
+    /// Returns for how long it has run, seconds, and how many steps it has done.
+    fn progress(&mut self) -> Result<(f64, f64)> {
+        loop {
+            let line = self.lines.next().context("the workload ended")??;
+            let told: Value = serde_json::from_str(&line)?;
+            if let Some(told) = told["seconds"].as_f64().zip(told["steps"].as_f64()) {
+                return Ok(told);
+            }
+        }
     }
 }
 
 impl Drop for Workload {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
