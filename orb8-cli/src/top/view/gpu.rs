@@ -47,17 +47,26 @@ fn draw_devices(
     let is_all = answer.devices.len() <= room;
     // The last line says how many there is no room for.
     let shown = if is_all { answer.devices.len() } else { room.saturating_sub(1) };
+    let first = first_shown(answer, model, shown);
+    let seen = first..first + shown;
     let rows: Vec<<Devices as Subject>::Row<'_>> =
-        answer.devices.iter().take(shown).map(row).collect();
+        answer.devices.iter().skip(first).take(shown).map(row).collect();
     let view = if area.width >= WIDE { &WIDE_METERS } else { &METERS };
     let rows = Rows { view, rows, selected: None, mark: None, trails: None, most: None };
     rows::draw(&rows, "", model, &mut canvas.devices, area, buffer);
     if !is_all && room > 0 {
-        let hidden = answer.devices.iter().skip(shown).map(|device| device.state());
-        let (text, is_amiss) = more(hidden);
+        let hidden = answer.devices.iter().enumerate().filter(|(at, _)| !seen.contains(at));
+        let (text, is_amiss) = more(hidden.map(|(_, device)| device.state()));
         let of = if is_amiss { style::BAD } else { style::QUIET };
         put(&Line::from(styled(text, of, model)), area.height - 1, area, buffer);
     }
+}
+
+/// Where there are more devices than lines, the one of the selected share is among those that are shown.
+fn first_shown(answer: &QueryGpuResponse, model: &Model, shown: usize) -> usize {
+    let selected = model.gpu.selected().map(|row| &row.of.device.id);
+    let is_its = |id: &String| answer.devices.iter().position(|device| device.id == *id);
+    selected.and_then(is_its).map_or(0, |at| (at + 1).saturating_sub(shown))
 }
 
 /// Says how many devices are not shown, and how many of them do not do what they should.

@@ -170,6 +170,34 @@ fn devices_without_room_are_counted() {
     assert!(text.contains("parts by device") && text.contains("llama-trainer-0"), "{text}");
 }
 
+/// Who looks for one that has no room selects who has it.
+#[test]
+fn the_device_of_the_selected_part_is_shown() {
+    let mut bench = accelerators('6', SMALL);
+    let mut many = crate::tests::samples::gpu::answer();
+    let board = many.devices[0].clone();
+    let numbered = |at: u32| {
+        let mut device = board.clone();
+        device.id = format!("GPU-{at:02}");
+        device.index = Some(at);
+        device.shares.iter_mut().for_each(|share| share.device.clone_from(&device.id));
+        device
+    };
+    many.devices = (0..64).map(numbered).collect();
+    bench.accelerators = Some(many);
+    bench.answer();
+    let is_shown = |text: &str, at: u32| {
+        let devices = text.split("parts by device").next().unwrap_or_default();
+        devices.lines().any(|line| line.trim_start().starts_with(&format!("{at} ")))
+    };
+    let before = frame(&bench);
+    assert!(is_shown(&before, 0) && !is_shown(&before, 63), "{before}");
+    bench.press(KeyCode::End);
+    let after = frame(&bench);
+    assert!(!is_shown(&after, 0) && is_shown(&after, 63), "{after}");
+    assert!(after.contains("\n… 56 more\n"), "{after}");
+}
+
 #[test]
 fn agent_in_80x24() {
     assert_snapshot!(frame(&tab('7', SMALL)));
