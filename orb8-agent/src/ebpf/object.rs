@@ -132,6 +132,7 @@ const fn data_of(map: &Map) -> Option<&MapData> {
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
+        | Map::ProgramArray(data)
         | Map::RingBuf(data)
         | Map::SkStorage(data) => Some(data),
         _ => None,

@@ -27,11 +27,15 @@ mod process;
 #[path = "gpu/registers.rs"]
 mod registers;
 
-use aya_ebpf::Global;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use core::ffi::c_void;
+use core::mem::transmute;
+
+use aya_ebpf::bindings::bpf_func_id::BPF_FUNC_tail_call;
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use aya_ebpf::macros::{btf_map, uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use aya_ebpf::{EbpfContext, Global};
 use orb8_common::gpu::{
     ALLOCATION_DEVICE, ALLOCATION_MANAGED, ALLOCATION_PHYSICAL, ALLOCATION_PINNED, ALLOCATION_POOL,
     CALL_ABORTED, CALL_DESTROYED, CALLS_IN_FLIGHT, COLLECTIVE_ALL_GATHER, COLLECTIVE_ALL_REDUCE,
@@ -49,6 +53,10 @@ use crate::registers::Registers;
 /// 1 where the machine is arm64, whose calls have their arguments elsewhere.
 #[unsafe(no_mangle)]
 static IS_ARM64: Global<u8> = Global::new(0);
+
+/// 0 on every machine, which the verifier knows and the compiler does not.
+#[unsafe(no_mangle)]
+static NEVER: Global<u8> = Global::new(0);
 
 // The size of the ring is set at load.
 #[btf_map]
@@ -68,6 +76,26 @@ static STACKS_TOLD: LruHashMap<u64, u32, MAX_STACKS> = LruHashMap::new();
 static CONTROL: Array<Control, 1> = Array::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<[u64; Counter::COUNT], 1> = PerCpuArray::new();
+#[btf_map]
+static NO_PROGRAMS: ProgramArray<1> = ProgramArray::new();
+
+/// Has the program keep its variables on its thread's stack. Since 6.13 the kernel has a stack of each
+/// CPU's own for programs with many, and where it is preemptible, a program at a probe in user space
+/// can be interrupted by another one there, which writes over them. A program with a tail call gets
+/// none; this one is never made, and the verifier takes it out.
+#[inline(always)]
+fn keep_variables(ctx: &impl EbpfContext) {
+    if NEVER.load() != 0 {
+        // Here and not by the library's function, which is not inlined: without types the kernel takes
+        // tail calls in a program's first function only.
+        // SAFETY: the helper of that number, the program's own context, and a map. It is not reached.
+        unsafe {
+            let tail_call: unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> i64 =
+                transmute(BPF_FUNC_tail_call as usize);
+            tail_call(ctx.as_ptr(), (&raw const NO_PROGRAMS).cast_mut().cast(), 0);
+        }
+    }
+}
 
 /// A call that begins.
 pub(crate) struct Entry {
@@ -82,7 +110,9 @@ macro_rules! entries {
         $(
             $(#[$documentation])+
             #[uprobe]
+            #[inline(always)]
             pub fn $name(ctx: ProbeContext) -> u32 {
+                keep_variables(&ctx);
                 see(&ctx, $see);
                 0
             }
@@ -90,7 +120,9 @@ macro_rules! entries {
 
         /// Any of the others: its place's cookie is the [`hook_cookie`] of that program's name.
         #[uprobe]
+        #[inline(always)]
         pub fn gpu_any(ctx: ProbeContext) -> u32 {
+            keep_variables(&ctx);
             // SAFETY: the program's own context.
             let cookie = unsafe { bpf_get_attach_cookie(ctx.regs.cast()) } as u32;
             $(
@@ -270,7 +302,9 @@ entries! {
 
 /// A call to the driver library returns: `CUresult`.
 #[uretprobe]
+#[inline(always)]
 pub fn gpu_returned(ctx: RetProbeContext) -> u32 {
+    keep_variables(&ctx);
     let registers = Registers::of(ctx.regs.cast());
     if let Some((thread, pending)) = calls::end(&registers, Layer::Driver) {
         memory::finish(&registers, thread, &pending);
@@ -280,7 +314,9 @@ pub fn gpu_returned(ctx: RetProbeContext) -> u32 {
 
 /// A call to NCCL returns: `ncclResult_t`.
 #[uretprobe]
+#[inline(always)]
 pub fn nccl_returned(ctx: RetProbeContext) -> u32 {
+    keep_variables(&ctx);
     let registers = Registers::of(ctx.regs.cast());
     if let Some((thread, pending)) = calls::end(&registers, Layer::Nccl) {
         collectives::finish(&registers, thread, &pending);
@@ -290,14 +326,18 @@ pub fn nccl_returned(ctx: RetProbeContext) -> u32 {
 
 /// What most programs do, for nobody: the agent measures what a probe costs on a page of its own.
 #[uprobe]
-pub fn gpu_nothing(_ctx: ProbeContext) -> u32 {
+#[inline(always)]
+pub fn gpu_nothing(ctx: ProbeContext) -> u32 {
+    keep_variables(&ctx);
     calls::rehearse();
     0
 }
 
 /// The same at a return.
 #[uretprobe]
-pub fn gpu_none_returned(_ctx: RetProbeContext) -> u32 {
+#[inline(always)]
+pub fn gpu_none_returned(ctx: RetProbeContext) -> u32 {
+    keep_variables(&ctx);
     calls::rehearse();
     0
 }

@@ -40,7 +40,8 @@ fn count(node: &Node, watch: &mut Watch, layer: &str, threads: u32) {
     watch.follow(&[workload.pid], 1);
     let report = workload.run();
     let process = watch.process(workload.pid).expect("it called");
-    let what = format!("{layer}, {threads} threads");
+    let counters = watch.sums.counters().expect("the counters");
+    let what = format!("{layer}, {threads} threads, counters {counters:?}");
     assert_same(&process, &report, &what);
     assert_eq!(process.lost, 0, "{what}");
     assert_eq!(watch.counter(Counter::Untimed), 0, "{what}");
