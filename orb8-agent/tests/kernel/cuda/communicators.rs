@@ -1,6 +1,10 @@
 //! NCCL's communicators, ranks that are behind, and communicators that are given up.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 
 use orb8_agent::gpu::{
     GpuEvent, GpuEventKind, ProcessActivity,
@@ -11,8 +15,10 @@ use serde_json::Value;
 
 use super::scene::{Scene, Workload, number};
 
-/// A unique id, as the workload takes it.
-const ID: &str = "6f7262382d7465737400000000000000";
+/// What unique ids begin with, as the workload takes them.
+const ID: &str = "6f7262382d74657374";
+/// Bytes of one.
+const ID_BYTES: usize = 128;
 
 /// A rank that stands for so long is told.
 const STRAGGLES_AFTER: Duration = Duration::from_secs(10);
@@ -20,7 +26,10 @@ const STRAGGLES_AFTER: Duration = Duration::from_secs(10);
 const ASKED_EVERY: Duration = Duration::from_secs(10);
 
 fn ranks(scene: &mut Scene, count: u32, arguments: &str) -> Vec<Workload> {
-    let id = format!("{ID}{}", "5a".repeat(128 - ID.len() / 2));
+    // Of each test its own: tests run beside each other, and ranks find each other by it.
+    static JOBS: AtomicU32 = AtomicU32::new(0);
+    let job = format!("{ID}{:08x}{:08x}", std::process::id(), JOBS.fetch_add(1, Relaxed));
+    let id = format!("{job}{}", "5a".repeat(ID_BYTES - job.len() / 2));
     let start = |rank| {
         scene.start(&format!("{arguments} --ranks {count} --rank {rank} --id {id} --device 0"))
     };
