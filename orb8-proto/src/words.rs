@@ -174,6 +174,7 @@ words! {
         Idle => "idle",
         Unallocated => "unallocated",
         InUse => "in-use",
+        Lost => "lost",
     }
     GpuXidClass {
         Hardware => "hardware",

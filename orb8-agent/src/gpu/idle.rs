@@ -99,7 +99,10 @@ impl Standings {
                 }
                 let past = self.known.entry(key).or_insert_with(|| Past::new(share, (now, time)));
                 past.look(seen, share, (now, time));
-                share.standing = past.standing(share, self.idle_after, (now, known));
+                share.standing = match seen.state {
+                    DeviceState::Lost { .. } => Standing::Lost,
+                    _ => past.standing(share, self.idle_after, (now, known)),
+                };
                 events.extend(past.tell(share.standing, time, seen));
             }
         }
@@ -205,6 +208,8 @@ impl Past {
             Standing::Unallocated => Told::Unallocated,
             // The pause after a use is over, and it was not idle for long since: it used the device.
             Standing::Idle { .. } | Standing::Active | Standing::InUse => Told::Nothing,
+            // Who holds what is gone wastes nothing any more.
+            Standing::Lost => Told::Nothing,
         };
         if told == self.told {
             return Vec::new();

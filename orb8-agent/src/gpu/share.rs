@@ -105,6 +105,8 @@ pub enum Standing {
     Unallocated,
     /// It uses the device; nobody says who holds what here (no kubelet).
     InUse,
+    /// It holds a device that is lost: there is nothing to use.
+    Lost,
 }
 
 impl Standing {
@@ -116,6 +118,7 @@ impl Standing {
             Self::Idle { .. } => "idle",
             Self::Unallocated => "unallocated",
             Self::InUse => "in-use",
+            Self::Lost => "lost",
         }
     }
 }

@@ -367,7 +367,7 @@ fn sample(owner: &Arc<[Label]>, own: Vec<Label>, value: Value, since: UnixNanos)
 const fn idle_since(share: &Share) -> Option<UnixNanos> {
     match share.standing {
         Standing::Idle { since, .. } => Some(since),
-        Standing::Active | Standing::Unallocated | Standing::InUse => None,
+        Standing::Active | Standing::Unallocated | Standing::InUse | Standing::Lost => None,
     }
 }
 

@@ -2393,6 +2393,8 @@ pub enum GpuStanding {
     Unallocated = 3,
     /// It uses the device; nobody says who holds what here.
     InUse = 4,
+    /// It holds a device that is lost: there is nothing to use.
+    Lost = 5,
 }
 impl GpuStanding {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2406,6 +2408,7 @@ impl GpuStanding {
             Self::Idle => "GPU_STANDING_IDLE",
             Self::Unallocated => "GPU_STANDING_UNALLOCATED",
             Self::InUse => "GPU_STANDING_IN_USE",
+            Self::Lost => "GPU_STANDING_LOST",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2416,6 +2419,7 @@ impl GpuStanding {
             "GPU_STANDING_IDLE" => Some(Self::Idle),
             "GPU_STANDING_UNALLOCATED" => Some(Self::Unallocated),
             "GPU_STANDING_IN_USE" => Some(Self::InUse),
+            "GPU_STANDING_LOST" => Some(Self::Lost),
             _ => None,
         }
     }

@@ -63,6 +63,11 @@ fn start((communicator, stream): (usize, usize)) -> Result<(), Error> {
     driver::launch(stream, meeting.complete(), number)
 }
 
+/// Whether this thread has begun a group.
+pub(super) fn is_in_group() -> bool {
+    GROUP.with_borrow(|group| group.depth > 0)
+}
+
 pub(super) extern "C" fn group_start() -> c_int {
     GROUP.with_borrow_mut(|group| group.depth += 1);
     0

@@ -4,15 +4,21 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void};
 use std::fs::File;
 use std::io::Read;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::collectives;
 use super::driver::{self, Mapped};
-use super::error::{Error, INVALID_ARGUMENT, REMOTE, SYSTEM, UNHANDLED_CUDA, answer, give};
-use super::meeting::{Meeting, RANKS};
+use super::error::{
+    Error, INVALID_ARGUMENT, INVALID_USAGE, REMOTE, SYSTEM, UNHANDLED_CUDA, answer, give,
+};
+use super::meeting::{Meeting, RANKS, id_within};
 use super::shared::abi::{In, Out};
 
 /// What a communicator takes of its device, bytes.
 const BUFFERS: usize = 4 << 20;
+/// `NCCL_SPLIT_NOCOLOR`: a rank that is in none of the parts.
+const NO_COLOR: c_int = -1;
 
 /// `ncclUniqueId`, which is passed by value: on the stack of x86-64.
 #[repr(C)]
@@ -22,6 +28,9 @@ pub(super) struct UniqueId([u8; 128]);
 /// A rank's part of a communicator. Its address is its handle.
 pub(super) struct Communicator {
     pub(super) meeting: Meeting,
+    id: UniqueId,
+    /// How many times this rank split it.
+    splits: AtomicU32,
     ranks: c_int,
     rank: c_int,
     device: c_int,
@@ -29,6 +38,13 @@ pub(super) struct Communicator {
 }
 
 impl Communicator {
+    /// Takes what a rank needs of its device, once all ranks have met.
+    fn new(meeting: Meeting, id: UniqueId, ranks: c_int, rank: c_int) -> Result<Self, Error> {
+        driver::kernel()?;
+        let (device, buffers) = (driver::device()?, driver::allocate(BUFFERS)?);
+        Ok(Self { meeting, id, splits: AtomicU32::new(0), ranks, rank, device, buffers })
+    }
+
     /// Whether it has this rank.
     pub(super) fn has(&self, rank: c_int) -> bool {
         (0..self.ranks).contains(&rank)
@@ -87,12 +103,52 @@ pub(super) extern "C" fn init(out: Out<usize>, ranks: c_int, id: UniqueId, rank:
         if !driver::has_context() {
             return Err(UNHANDLED_CUDA);
         }
-        driver::kernel()?;
-        let device = driver::device()?;
-        let buffers = driver::allocate(BUFFERS)?;
         let meeting = Meeting::join(&id.0, ranks as usize, rank as usize)?;
-        give(out, keep(Communicator { meeting, ranks, rank, device, buffers }))
+        give(out, keep(Communicator::new(meeting, id, ranks, rank)?))
     })
+}
+
+/// `ncclCommSplit`: ranks of one colour become a communicator, in the order of their keys and then of
+/// their numbers in the whole. Outside of a group: it waits for the others.
+pub(super) extern "C" fn split(
+    whole: usize,
+    color: c_int,
+    key: c_int,
+    out: Out<usize>,
+    _config: In<c_void>,
+) -> c_int {
+    answer(|| {
+        let whole = find(whole)?;
+        if out.is_null() || color < NO_COLOR {
+            return Err(INVALID_ARGUMENT);
+        }
+        if collectives::is_in_group() {
+            return Err(INVALID_USAGE);
+        }
+        let number = whole.splits.fetch_add(1, Relaxed);
+        let id = id_within(&whole.id.0, number, NO_COLOR);
+        let (ranks, rank) = (whole.ranks as usize, whole.rank as usize);
+        let said = Meeting::join_saying(pack(color, key), &id, ranks, rank)?.said();
+        if color == NO_COLOR {
+            return give(out, 0);
+        }
+        let places = said.map(unpack).zip(0..).filter(|((other, _), _)| *other == color);
+        let mut places = Vec::from_iter(places.map(|((_, key), rank)| (key, rank)));
+        places.sort_unstable();
+        let rank = places.iter().position(|place| *place == (key, whole.rank)).ok_or(SYSTEM)?;
+        let id = id_within(&whole.id.0, number, color);
+        let meeting = Meeting::join(&id, places.len(), rank)?;
+        let (ranks, rank) = (places.len() as c_int, rank as c_int);
+        give(out, keep(Communicator::new(meeting, UniqueId(id), ranks, rank)?))
+    })
+}
+
+const fn pack(color: c_int, key: c_int) -> u64 {
+    (color.cast_unsigned() as u64) << 32 | key.cast_unsigned() as u64
+}
+
+const fn unpack(said: u64) -> (c_int, c_int) {
+    (((said >> 32) as u32).cast_signed(), (said as u32).cast_signed())
 }
 
 /// `ncclCommInitAll`: this thread becomes all ranks, each on a device of its own.
@@ -106,13 +162,11 @@ pub(super) extern "C" fn init_all(out: Out<usize>, ranks: c_int, devices: In<c_i
         if (0..ranks).any(twice) {
             return Err(INVALID_ARGUMENT);
         }
-        let meetings = Meeting::alone(&new_id()?.0, ranks as usize)?;
+        let id = new_id()?;
+        let meetings = Meeting::alone(&id.0, ranks as usize)?;
         for (rank, meeting) in (0..ranks).zip(meetings) {
-            let handle = driver::on_device(device(rank), || {
-                driver::kernel()?;
-                let buffers = driver::allocate(BUFFERS)?;
-                Ok(keep(Communicator { meeting, ranks, rank, device: device(rank), buffers }))
-            })?;
+            let join = || Ok(keep(Communicator::new(meeting, id, ranks, rank)?));
+            let handle = driver::on_device(device(rank), join)?;
             out.put_at(rank as usize, handle);
         }
         Ok(())

@@ -40,6 +40,7 @@ export! { marked:
     ncclCommInitRank => communicator::init;
     ncclCommInitRankConfig => communicator::init_with_config;
     ncclCommInitAll => communicator::init_all;
+    ncclCommSplit => communicator::split;
     ncclCommFinalize => communicator::finalize;
     ncclCommDestroy => communicator::destroy;
     ncclCommAbort => communicator::abort;

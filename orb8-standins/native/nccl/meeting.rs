@@ -50,6 +50,8 @@ struct Board {
 #[repr(C)]
 struct Rank {
     is_present: AtomicU64,
+    /// What it said when it came.
+    said: AtomicU64,
     /// Collectives that it asked for.
     asked: AtomicU64,
 }
@@ -65,12 +67,23 @@ pub(super) struct Meeting {
 impl Meeting {
     /// Comes, and waits until all are there.
     pub(super) fn join(id: &[u8; 128], ranks: usize, rank: usize) -> Result<Self, Error> {
+        Self::join_saying(0, id, ranks, rank)
+    }
+
+    /// Comes with something to say, and waits until all are there.
+    pub(super) fn join_saying(
+        said: u64,
+        id: &[u8; 128],
+        ranks: usize,
+        rank: usize,
+    ) -> Result<Self, Error> {
         let path = path(id);
         let board = open(&path).map_err(|_| SYSTEM)?;
         let meeting = Self { board, ranks, rank };
         if board.ranks[rank].is_present.swap(1, SeqCst) != 0 {
             return Err(INVALID_ARGUMENT);
         }
+        board.ranks[rank].said.store(said, SeqCst);
         board.present.fetch_add(1, SeqCst);
         let start = Instant::now();
         while (board.present.load(SeqCst) as usize) < ranks {
@@ -85,6 +98,11 @@ impl Meeting {
             let _ = fs::remove_file(path);
         }
         Ok(meeting)
+    }
+
+    /// Returns what each rank said when it came, in the order of ranks.
+    pub(super) fn said(self) -> impl Iterator<Item = u64> {
+        self.board.ranks[..self.ranks].iter().map(|rank| rank.said.load(SeqCst))
     }
 
     /// Comes as all ranks of a new communicator at once.
@@ -135,11 +153,24 @@ fn path(id: &[u8; 128]) -> PathBuf {
     } else {
         std::env::temp_dir()
     };
-    // FNV-1a: other ids, other names.
-    let hash = id.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    folder.join(format!("nccl-standin-{:016x}", hash(id)))
+}
+
+/// FNV-1a: other ids, other numbers.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    folder.join(format!("nccl-standin-{hash:016x}"))
+    })
+}
+
+/// Returns the id of what is made out of a communicator: `number` and `part` say which of it.
+pub(super) fn id_within(id: &[u8; 128], number: u32, part: c_int) -> [u8; 128] {
+    let words = [hash(id), u64::from(number), u64::from(part.cast_unsigned())];
+    let mut within = [0; 128];
+    for (bytes, word) in within.chunks_exact_mut(8).zip(words) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    within
 }
 
 fn open(path: &PathBuf) -> io::Result<&'static Board> {
@@ -195,6 +226,20 @@ mod tests {
         assert_eq!(ranks[2].ask(), 1);
         assert_eq!(complete(ranks[0]), 1);
         assert!(!path(&id("all")).exists(), "the file goes when all are there");
+    }
+
+    #[test]
+    fn all_hear_what_each_said() {
+        let id = id("said");
+        let join =
+            |rank| thread::spawn(move || Meeting::join_saying(7 + rank as u64, &id, 2, rank));
+        let ranks: Vec<_> = (0..2).map(join).collect();
+        for rank in ranks {
+            assert_eq!(Vec::from_iter(rank.join().unwrap().unwrap().said()), [7, 8]);
+        }
+        let parts = [(0, 0), (0, 1), (1, 0)].map(|(number, part)| id_within(&id, number, part));
+        assert!(parts[0] != parts[1] && parts[0] != parts[2] && parts[1] != parts[2]);
+        assert_ne!(id_within(&parts[0], 0, 0), parts[0], "a part of a part");
     }
 
     #[test]

@@ -14,6 +14,10 @@ functions! {
     Functions {
         init: "ncclCommInitRank", (out: &mut usize, ranks: c_int, id: UniqueId, rank: c_int);
         init_all: "ncclCommInitAll", (out: usize, ranks: c_int, devices: usize);
+        split: "ncclCommSplit",
+            (communicator: usize, color: c_int, key: c_int, out: &mut usize, config: usize);
+        count: "ncclCommCount", (communicator: usize, out: &mut c_int);
+        user_rank: "ncclCommUserRank", (communicator: usize, out: &mut c_int);
         destroy: "ncclCommDestroy", (communicator: usize);
         abort: "ncclCommAbort", (communicator: usize);
         async_error: "ncclCommGetAsyncError", (communicator: usize, out: &mut c_int);
@@ -91,6 +95,15 @@ impl End {
     }
 }
 
+/// A communicator that was used.
+pub(crate) struct Ended {
+    pub(crate) rank: u32,
+    pub(crate) ranks: u32,
+    pub(crate) part: Option<u32>,
+    pub(crate) end: End,
+    pub(crate) asked: Asked,
+}
+
 /// NCCL's library.
 pub(crate) struct Nccl(Functions);
 
@@ -99,7 +112,9 @@ pub(crate) struct Communicator<'a> {
     functions: &'a Functions,
     handle: usize,
     pub(crate) rank: u32,
-    ranks: u32,
+    pub(crate) ranks: u32,
+    /// The colour, of a part that another one was split into.
+    pub(crate) part: Option<u32>,
     asked: Asked,
 }
 
@@ -177,7 +192,8 @@ impl Nccl {
 
     /// Takes a rank's handle.
     pub(crate) fn communicator(&self, handle: usize, rank: u32, ranks: u32) -> Communicator<'_> {
-        Communicator { functions: &self.0, handle, rank, ranks, asked: Asked::default() }
+        let (functions, asked) = (&self.0, Asked::default());
+        Communicator { functions, handle, rank, ranks, part: None, asked }
     }
 }
 
@@ -185,7 +201,29 @@ fn failed(call: &'static str) -> impl FnOnce(Code) -> Failure {
     move |code| Failure { call, code }
 }
 
-impl Communicator<'_> {
+impl<'a> Communicator<'a> {
+    /// Splits it, with all other ranks, into so many parts in which the last rank is the first.
+    pub(crate) fn split(&self, parts: u32) -> Result<Communicator<'a>, Failure> {
+        let functions = self.functions;
+        let part = self.rank % parts;
+        let (color, key) = (part.cast_signed(), -self.rank.cast_signed());
+        let (mut handle, mut rank, mut ranks) = (0, 0, 0);
+        functions
+            .split(self.handle, color, key, &mut handle, 0)
+            .map_err(failed("ncclCommSplit"))?;
+        functions.user_rank(handle, &mut rank).map_err(failed("ncclCommUserRank"))?;
+        functions.count(handle, &mut ranks).map_err(failed("ncclCommCount"))?;
+        let (rank, ranks) = (rank.cast_unsigned(), ranks.cast_unsigned());
+        Ok(Communicator {
+            functions,
+            handle,
+            rank,
+            ranks,
+            part: Some(part),
+            asked: Asked::default(),
+        })
+    }
+
     /// Asks for a collective of the given number of bytes.
     pub(crate) fn ask(
         &self,
@@ -244,9 +282,9 @@ impl Communicator<'_> {
         Ok(error != 0)
     }
 
-    /// Ends it and returns what it was asked.
-    pub(crate) fn end(self, how: End) -> Result<Asked, Failure> {
-        match how {
+    /// Ends it and returns what it was.
+    pub(crate) fn end(self, end: End) -> Result<Ended, Failure> {
+        match end {
             End::Destroyed => {
                 self.functions.destroy(self.handle).map_err(failed("ncclCommDestroy"))?;
             }
@@ -254,7 +292,8 @@ impl Communicator<'_> {
                 self.functions.abort(self.handle).map_err(failed("ncclCommAbort"))?;
             }
         }
-        Ok(self.asked)
+        let Self { rank, ranks, part, asked, .. } = self;
+        Ok(Ended { rank, ranks, part, end, asked })
     }
 }
 

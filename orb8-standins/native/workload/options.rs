@@ -46,6 +46,8 @@ Ranks of NCCL:
   --ranks N           so many threads, each a rank; with --rank, so many processes
   --rank R --id HEX   this process is rank R of those with the same id
   --at-once           one call joins all ranks (ncclCommInitAll), each thread works as one
+  --split N           into N parts (ncclCommSplit), and works in those: rank R is in part R mod N,
+                      where the last is the first
   --stop RANK:STEP    that rank stops before that step
   --stop-seconds S    for so long [default: for ever]
   --abort RANK:STEP   that rank gives up before that step
@@ -146,6 +148,7 @@ pub(crate) struct Options {
     pub(crate) rank: Option<u32>,
     pub(crate) id: Option<String>,
     pub(crate) at_once: bool,
+    pub(crate) split: Option<u32>,
     pub(crate) stop: Option<At>,
     pub(crate) stop_for: Option<Duration>,
     pub(crate) abort: Option<At>,
@@ -179,6 +182,7 @@ impl Options {
             rank: None,
             id: None,
             at_once: false,
+            split: None,
             stop: None,
             stop_for: None,
             abort: None,
@@ -237,6 +241,7 @@ impl Options {
             "--ranks" => self.ranks = number(value)?,
             "--rank" => self.rank = Some(number(value)?),
             "--id" => self.id = Some(value.into()),
+            "--split" => self.split = Some(number(value)?),
             "--stop" => self.stop = Some(at(value)?),
             "--stop-seconds" => self.stop_for = Some(seconds(value)?),
             "--abort" => self.abort = Some(at(value)?),
@@ -283,6 +288,9 @@ impl Options {
         }
         if self.at_once && (!has_ranks || self.rank.is_some() || self.device.is_some()) {
             return Err("--at-once needs --ranks, without --rank and --device".into());
+        }
+        if self.split.is_some_and(|parts| parts == 0 || parts > self.ranks) {
+            return Err("--split is from 1 to --ranks".into());
         }
         if self.is_attached && self.hold {
             return Err("--attached or --hold: both read standard input".into());
@@ -379,6 +387,9 @@ mod tests {
             "train --hold --attached",
             "train --at-once",
             "train --ranks 2 --rank 0 --id 00 --at-once",
+            "train --split 1",
+            "train --ranks 2 --split 0",
+            "train --ranks 2 --split 3",
         ] {
             assert!(options(line).is_err(), "{line}");
         }

@@ -8,7 +8,7 @@ use super::cuda::Cuda;
 use super::cudart::Cudart;
 use super::gpu::Gpu;
 use super::layer::Layer;
-use super::nccl::{Asked, End, Nccl, UniqueId};
+use super::nccl::{Ended, Nccl, UniqueId};
 use super::options::{self, Options};
 use super::pace::Progress;
 use super::shared::counts::Counts;
@@ -31,13 +31,6 @@ pub(crate) struct Program {
     pub(crate) progress: Progress,
     pub(crate) missing: Mutex<Vec<&'static str>>,
     pub(crate) communicators: Mutex<Vec<Ended>>,
-}
-
-/// A communicator that was used.
-pub(crate) struct Ended {
-    pub(crate) rank: u32,
-    pub(crate) end: End,
-    pub(crate) asked: Asked,
 }
 
 impl Program {

@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::nccl::COLLECTIVES;
+use super::nccl::{COLLECTIVES, Ended};
 use super::options::Options;
-use super::program::{Ended, Program};
+use super::program::Program;
 use super::shared::counts::{ALLOCATIONS, COPIES, Counts, PINNED, Timed, WAITS};
 use super::work::Outcome;
 
@@ -20,7 +20,7 @@ pub(crate) fn report(program: &Program, options: &Options, outcome: &Outcome) ->
     let driver = program.driver_counts().map_or("null".into(), counts);
     let ended = program.communicators.lock().unwrap_or_else(PoisonError::into_inner);
     let communicators: Vec<String> =
-        ended.iter().map(|ended| communicator(ended, options, &program.id.text())).collect();
+        ended.iter().map(|ended| communicator(ended, &program.id.text())).collect();
     format!(
         "{{\"pid\":{},\"work\":\"{}\",\"layer\":\"{}\",\"steps\":{},\"seconds\":{:.6},\
          \"failure\":{failure},\"missing\":[{}],\"program\":{},\"driver\":{driver},\
@@ -74,14 +74,16 @@ fn outstanding(counts: &Counts) -> (u64, u64) {
     (device, left(PINNED))
 }
 
-fn communicator(ended: &Ended, options: &Options, id: &str) -> String {
+fn communicator(ended: &Ended, id: &str) -> String {
     let collectives = object(COLLECTIVES.iter().zip(&ended.asked.0), |(count, bytes)| {
         numbers(&[("count", count), ("bytes", bytes)])
     });
+    let part = ended.part.map_or("null".into(), |part| part.to_string());
     format!(
-        "{{\"id\":\"{id}\",\"rank\":{},\"ranks\":{},\"end\":\"{}\",\"collectives\":{collectives}}}",
+        "{{\"id\":\"{id}\",\"part\":{part},\"rank\":{},\"ranks\":{},\"end\":\"{}\",\
+         \"collectives\":{collectives}}}",
         ended.rank,
-        options.ranks,
+        ended.ranks,
         ended.end.name(),
     )
 }

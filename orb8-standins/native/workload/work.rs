@@ -9,7 +9,7 @@ use super::gpu::{Failure, Gpu};
 use super::nccl::{Communicator, End};
 use super::options::{At, Options};
 use super::pace::Pace;
-use super::program::{Ended, Program};
+use super::program::Program;
 
 mod job;
 use job::Job;
@@ -101,31 +101,39 @@ fn try_work(
         }),
         _ => None,
     };
+    let part = match (&communicator, options.split) {
+        (Some(whole), Some(parts)) => Some(whole.split(parts)?),
+        _ => None,
+    };
+    let working = part.as_ref().or(communicator.as_ref());
     *pace = Pace::new(options);
     let mut job = Job::new(gpu, options)?;
     let mut end = End::Destroyed;
     while let Some(step) = pace.next() {
-        if let Some(communicator) = &communicator
-            && is_over(communicator, options, step)?
+        if let (Some(rank), Some(working)) = (place.rank, working)
+            && is_over(rank, working, options, step)?
         {
             end = End::Aborted;
             break;
         }
-        job.step(communicator.as_ref())?;
+        job.step(working)?;
         program.progress.step();
     }
-    if let Some(communicator) = communicator {
-        let rank = communicator.rank;
-        let asked = communicator.end(end)?;
-        let mut ended = program.communicators.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.push(Ended { rank, end, asked });
+    for communicator in part.into_iter().chain(communicator) {
+        let communicator = communicator.end(end)?;
+        program.communicators.lock().unwrap_or_else(PoisonError::into_inner).push(communicator);
     }
     job.end(options.keep)
 }
 
 /// Stops where it should, and says whether this rank gives up before a step.
-fn is_over(communicator: &Communicator<'_>, options: &Options, step: u64) -> Result<bool, Failure> {
-    let is_now = |at: Option<At>| at == Some((communicator.rank, step));
+fn is_over(
+    rank: u32,
+    working: &Communicator<'_>,
+    options: &Options,
+    step: u64,
+) -> Result<bool, Failure> {
+    let is_now = |at: Option<At>| at == Some((rank, step));
     if is_now(options.stop) {
         match options.stop_for {
             Some(time) => thread::sleep(time),
@@ -134,5 +142,5 @@ fn is_over(communicator: &Communicator<'_>, options: &Options, step: u64) -> Res
             },
         }
     }
-    Ok(is_now(options.abort) || communicator.is_broken()?)
+    Ok(is_now(options.abort) || working.is_broken()?)
 }

@@ -73,6 +73,30 @@ fn one_call_joins_all_ranks() {
 }
 
 #[test]
+fn ranks_split_into_parts_that_count_by_themselves() {
+    let line = "train --split 2 --steps 3 --launches 1 --allreduce 1024";
+    let mut ranks = start(5, line);
+    for (rank, workload) in ranks.iter_mut().enumerate() {
+        let report = workload.report();
+        assert_eq!(report["failure"], Value::Null, "{report:#}");
+        let [part, whole] = &report["communicators"].as_array().unwrap()[..] else {
+            panic!("{report:#}")
+        };
+        assert_eq!((&whole["part"], &whole["rank"]), (&Value::Null, &json!(rank)));
+        assert_eq!(whole["collectives"]["all-reduce"]["count"], 0);
+        // Ranks 4, 2 and 0, and 3 and 1.
+        let place = [(0, 2, 3), (1, 1, 2), (0, 1, 3), (1, 0, 2), (0, 0, 3)][rank];
+        assert_eq!(
+            (&part["part"], &part["rank"], &part["ranks"]),
+            (&json!(place.0), &json!(place.1), &json!(place.2))
+        );
+        let all_reduce = json!({ "count": 3, "bytes": 3 * 1024 });
+        assert_eq!(part["collectives"]["all-reduce"], all_reduce);
+        assert_eq!(report["driver"]["outstanding"], 0);
+    }
+}
+
+#[test]
 fn all_wait_for_a_rank_that_stops() {
     let line = "train --steps 6 --stop 1:4 --stop-seconds 0.4";
     let mut ranks = start(2, line);

@@ -117,6 +117,22 @@ fn time_without_an_answer_is_not_idle() {
 }
 
 #[test]
+fn who_holds_a_lost_device_neither_uses_it_nor_leaves_it_idle() {
+    let mut clock = Clock::new();
+    let resting = share("a", true, 0, 0.0);
+    assert_eq!(clock.look_for(61, &resting), ["a idle true 60"]);
+    let lost = || DeviceState::Lost { reason: "fell off the bus".into(), since: UnixNanos(0) };
+    let (standing, told) = clock.look(Some(lost()), vec![resting.clone()]);
+    assert_eq!((standing, told), (Standing::Lost, vec!["a idle false 61".to_owned()]));
+    for _ in 0..100 {
+        assert_eq!(clock.look(Some(lost()), vec![resting.clone()]), (Standing::Lost, vec![]));
+    }
+    // Reset, and back.
+    let (standing, told) = clock.look(None, vec![resting]);
+    assert_eq!((standing, told), (idle(1, true), vec!["a idle true 162".to_owned()]));
+}
+
+#[test]
 fn nobody_is_idle_where_time_is_not_told() {
     let mut clock = Clock::new();
     let silent_about_time = || Some(sampled(device(GPU), |_| {}).state);

@@ -30,14 +30,14 @@ pub(super) fn holds(share: &Share, _: &View, to: &mut Told) {
 }
 
 pub(super) fn idle(share: &Share, view: &View, to: &mut Told) {
-    if share.holds.is_some() {
+    if share.holds.is_some() && share.standing != Standing::Lost {
         let idle = idle_since(share).map_or(0, |since| view.time.0.saturating_sub(since.0));
         to.gauge(Some(idle as f64 / 1e9));
     }
 }
 
 pub(super) fn idle_long(share: &Share, _: &View, to: &mut Told) {
-    if share.holds.is_some() {
+    if share.holds.is_some() && share.standing != Standing::Lost {
         to.flag(Some(matches!(share.standing, Standing::Idle { is_long: true, .. })));
     }
 }

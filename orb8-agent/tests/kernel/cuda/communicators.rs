@@ -1,7 +1,7 @@
 //! NCCL's communicators, ranks that are behind, and communicators that are given up.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
@@ -161,6 +161,52 @@ fn one_process_may_have_all_ranks() {
         let mut told = told.filter(|told| number(&told["rank"]) as u32 == row.rank.unwrap());
         assert_eq!(seen(row), counted(told.next().expect("the rank")));
     }
+}
+
+/// Of what it was split into, a process knows its own colour and key alone.
+#[test]
+fn parts_are_told_with_their_ranks() {
+    let mut scene = Scene::new(|config| config.trace_budget = 10.0);
+    let mut workloads = ranks(&mut scene, 3, "train --split 2 --steps 10 --allreduce 4096");
+    assert_parts(&mut scene, &mut workloads);
+}
+
+#[test]
+fn parts_of_one_process_are_told_with_their_ranks() {
+    let mut scene = Scene::new(|config| config.trace_budget = 10.0);
+    let workload = scene.run("train --split 2 --steps 10 --ranks 3 --devices 3");
+    assert_parts(&mut scene, &mut [workload]);
+}
+
+/// Asserts that a communicator of three ranks, and the two parts that they split it into, are told as the
+/// workloads tell them.
+fn assert_parts(scene: &mut Scene, workloads: &mut [Workload]) {
+    let reports = Vec::from_iter(workloads.iter_mut().map(Workload::report));
+    let mut hashes = BTreeMap::<_, BTreeSet<u64>>::new();
+    for (workload, report) in workloads.iter().zip(&reports) {
+        assert_eq!(report["failure"], Value::Null, "{report}");
+        scene.settle(workload, |activity| is_told(activity, report));
+        let (rows, events) = (&scene.activity(workload).communicators, scene.events_of(workload));
+        for told in report["communicators"].as_array().expect("communicators") {
+            let place = (number(&told["rank"]) as u32, number(&told["ranks"]) as u32);
+            let is_it = |row: &&activity::Communicator| {
+                (row.rank, row.ranks) == (Some(place.0), Some(place.1))
+                    && seen(row) == counted(told)
+            };
+            let row = rows.iter().find(is_it).unwrap_or_else(|| panic!("{told}: {rows:#?}"));
+            hashes.entry(told["part"].as_u64()).or_default().insert(row.hash);
+            let is_its = |kind: &&&GpuEventKind| {
+                matches!(kind, GpuEventKind::CommunicatorInit { communicator, rank, ranks, .. }
+                    if (*communicator, *rank, *ranks) == (row.hash, place.0, place.1))
+            };
+            assert_eq!(events.iter().filter(is_its).count(), 1, "{row:?}: {events:?}");
+        }
+    }
+    // The whole and both parts are one each to all of their processes.
+    assert_eq!(Vec::from_iter(hashes.keys().copied()), [None, Some(0), Some(1)]);
+    assert!(hashes.values().all(|of| of.len() == 1 && !of.contains(&0)), "{hashes:?}");
+    let different: BTreeSet<&u64> = hashes.values().flatten().collect();
+    assert_eq!(different.len(), 3, "{hashes:?}");
 }
 
 #[test]

@@ -243,6 +243,7 @@ fn standing_tone(row: Row<'_>) -> Tone {
         GpuStanding::Active => Tone::Good,
         GpuStanding::Idle if share.idle_long => Tone::Warn,
         GpuStanding::Unallocated => Tone::Warn,
+        GpuStanding::Lost => Tone::Bad,
         GpuStanding::Idle | GpuStanding::InUse | GpuStanding::Unspecified => Tone::Plain,
     }
 }

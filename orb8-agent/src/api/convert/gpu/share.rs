@@ -41,6 +41,7 @@ fn with_standing(told: v1::GpuShare, standing: &Standing) -> v1::GpuShare {
         Standing::Idle { since, is_long } => (v1::GpuStanding::Idle, since.0, *is_long),
         Standing::Unallocated => (v1::GpuStanding::Unallocated, 0, false),
         Standing::InUse => (v1::GpuStanding::InUse, 0, false),
+        Standing::Lost => (v1::GpuStanding::Lost, 0, false),
     };
     v1::GpuShare { standing: standing.into(), idle_since_ns: since, idle_long: is_long, ..told }
 }

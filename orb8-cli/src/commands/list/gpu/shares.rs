@@ -206,7 +206,10 @@ impl List for IdleArgs {
         let is_amiss = |share: &GpuShare| match share.standing() {
             GpuStanding::Idle => share.idle_long || self.all,
             GpuStanding::Unallocated => true,
-            GpuStanding::Active | GpuStanding::InUse | GpuStanding::Unspecified => false,
+            GpuStanding::Active
+            | GpuStanding::InUse
+            | GpuStanding::Lost
+            | GpuStanding::Unspecified => false,
         };
         let rows = |answer: &mut QueryGpuResponse| {
             let mut parts = parts(answer, false);

@@ -58,6 +58,7 @@ fn a_share_is_told_with_how_it_was_found() {
         (Standing::Active, v1::GpuStanding::Active),
         (Standing::Unallocated, v1::GpuStanding::Unallocated),
         (Standing::InUse, v1::GpuStanding::InUse),
+        (Standing::Lost, v1::GpuStanding::Lost),
     ] {
         assert_eq!(expected.word(), Some(standing.word()));
         let told = share::share(&share(standing));
