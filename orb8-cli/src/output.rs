@@ -133,7 +133,7 @@
 //! ratios are 0 to 1, memory is bytes, clocks are megahertz; what the device does not tell is left out.
 //!
 //! A share has `gpu`, `device`, `model`, `profile`, `workload` or `unattributed`, `standing` (`active`, `idle`,
-//! `unallocated`, `in-use`), `idle_since`, `idle_long`, `resource`, `shared`, `claim`, `memory_bytes`,
+//! `unallocated`, `in-use`, `lost`), `idle_since`, `idle_long`, `resource`, `shared`, `claim`, `memory_bytes`,
 //! `utilization` (of the whole device's 1), how each was found (`memory_basis`, `utilization_basis`: `exact`,
 //! `estimated`, `shared`) and `pids`. A process has `pid`, `name`, `workload`, `uses` (`gpu`, `device`, `kind`,
 //! `memory_bytes`, `utilization`) and `activity`, with the fields of `GpuActivity`; a leak has `pid`, `name`,

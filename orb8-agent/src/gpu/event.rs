@@ -70,7 +70,8 @@ pub enum GpuEventKind {
     Appeared,
     /// A device was taken away, other than by being lost.
     Removed,
-    /// An owner has held the device for long without using it, or uses it again.
+    /// An owner has held the device for long without using it, or that is over: it uses it again, it does
+    /// not hold it any more, or the device is lost.
     Idle {
         /// Whether it began.
         began: bool,

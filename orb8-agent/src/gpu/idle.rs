@@ -161,6 +161,11 @@ impl Past {
         self.index = seen.device.index;
         let elapsed = now.saturating_duration_since(self.looked);
         self.looked = now;
+        if matches!(seen.state, DeviceState::Lost { .. }) {
+            // Should it come back, it is another use of it that begins.
+            (self.since, self.last_use, self.idle, self.memory) =
+                (time, None, Duration::ZERO, None);
+        }
         let Some(sample) = seen.state.sample() else { return };
         // An estimate changes with what others do.
         let memory = share.memory.filter(|(_, basis)| *basis == Basis::Exact).map(|(it, _)| it);

@@ -218,9 +218,9 @@ gpu! {
     "orb8_gpu_pod_holds" ["resource"] Gauge, Read::Share(owners::holds),
         "1 for each device or part that a container was given.";
     "orb8_gpu_pod_idle_seconds" [] Gauge, Read::Share(owners::idle),
-        "For how long a container has held a device without using it; 0 while it uses it.";
+        "For how long a container has held a device without using it; 0 while it uses it, absent of a lost one.";
     "orb8_gpu_pod_idle" [] Gauge, Read::Share(owners::idle_long),
-        "Whether that is longer than --gpu-idle-after, 1 or 0.";
+        "Whether that is longer than --gpu-idle-after, 1 or 0; absent of a lost device.";
     "orb8_gpu_pod_unallocated" [] Gauge, Read::Share(owners::unallocated),
         "1 for who uses a device that it was not given.";
 

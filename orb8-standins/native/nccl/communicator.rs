@@ -139,7 +139,8 @@ pub(super) extern "C" fn split(
         let id = id_within(&whole.id.0, number, color);
         let meeting = Meeting::join(&id, places.len(), rank)?;
         let (ranks, rank) = (places.len() as c_int, rank as c_int);
-        give(out, keep(Communicator::new(meeting, UniqueId(id), ranks, rank)?))
+        let join = || Communicator::new(meeting, UniqueId(id), ranks, rank);
+        give(out, keep(driver::on_device(whole.device, join)?))
     })
 }
 

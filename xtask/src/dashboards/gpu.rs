@@ -89,9 +89,11 @@ fn owners() -> Row {
         panels: vec![
             Panel::table(
                 "Who has what",
-                "A row for each container and device: what it uses of it, and for how long it has \
-                 held it without using it.",
+                "A row for each container and device: whether it holds it, what it uses of it, and \
+                 for how long it has held it without using it. Of a device that is lost, only who \
+                 holds it is known.",
             )
+            .column("Held", Unit::Count, of("orb8_gpu_pod_holds"))
             .column("Memory", Unit::Bytes, of("orb8_gpu_pod_memory_used"))
             .column("Utilization", Unit::Ratio, of("orb8_gpu_pod_utilization"))
             .column("Idle", Unit::Seconds, of("orb8_gpu_pod_idle_seconds")),

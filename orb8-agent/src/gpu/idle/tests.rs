@@ -119,7 +119,7 @@ fn time_without_an_answer_is_not_idle() {
 #[test]
 fn who_holds_a_lost_device_neither_uses_it_nor_leaves_it_idle() {
     let mut clock = Clock::new();
-    let resting = share("a", true, 0, 0.0);
+    let resting = share("a", true, 100, 0.0);
     assert_eq!(clock.look_for(61, &resting), ["a idle true 60"]);
     let lost = || DeviceState::Lost { reason: "fell off the bus".into(), since: UnixNanos(0) };
     let (standing, told) = clock.look(Some(lost()), vec![resting.clone()]);
@@ -127,9 +127,11 @@ fn who_holds_a_lost_device_neither_uses_it_nor_leaves_it_idle() {
     for _ in 0..100 {
         assert_eq!(clock.look(Some(lost()), vec![resting.clone()]), (Standing::Lost, vec![]));
     }
-    // Reset, and back.
-    let (standing, told) = clock.look(None, vec![resting]);
-    assert_eq!((standing, told), (idle(1, true), vec!["a idle true 162".to_owned()]));
+    // Reset, and back: neither was it idle while it was away, nor is its empty memory a use.
+    let empty = Share { memory: Some((0, Basis::Exact)), ..resting };
+    assert_eq!(clock.look(None, vec![empty.clone()]), (idle(162, false), vec![]));
+    assert_eq!(clock.look_for(58, &empty), Vec::<String>::new());
+    assert_eq!(clock.look_for(2, &empty), ["a idle true 60"]);
 }
 
 #[test]

@@ -202,7 +202,14 @@ fn view() -> View {
             device: device(3, "GPU-d"),
             state: DeviceState::Lost { reason: "gone".to_owned(), since: UnixNanos(1) },
         },
-        shares: Shares::default(),
+        shares: Shares {
+            shares: vec![Share {
+                memory: None,
+                busy: None,
+                ..share("GPU-d", "etl", true, Standing::Lost)
+            }],
+            ..Shares::default()
+        },
         counts: DeviceCounts { lost: 1, ..DeviceCounts::default() },
     };
     View {
@@ -393,7 +400,10 @@ fn holders_tell_what_they_do_with_it() {
         values.iter().map(|(pod, value)| ((*pod).to_owned(), *value)).collect()
     };
     let idle = pods(&[("bert-0", 0.0), ("idle-0", 60.0), ("embedder", 0.0)]);
-    assert_eq!(of("orb8_gpu_pod_idle_seconds"), idle);
+    assert_eq!(of("orb8_gpu_pod_idle_seconds"), idle, "not of a device that is lost");
+    let long = pods(&[("bert-0", 0.0), ("idle-0", 1.0), ("embedder", 0.0)]);
+    assert_eq!(of("orb8_gpu_pod_idle"), long);
+    assert!(of("orb8_gpu_pod_holds").contains(&("etl".to_owned(), 1.0)), "who is held up by it");
     assert_eq!(of("orb8_gpu_pod_unallocated"), pods(&[("thief", 1.0)]));
     assert_eq!(
         told(&families, "orb8_gpu_xid_errors_total")[1].0,

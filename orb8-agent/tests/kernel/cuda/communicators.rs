@@ -57,9 +57,9 @@ fn is_told(activity: &ProcessActivity, report: &Value) -> bool {
     let rows = &activity.communicators;
     rows.len() == told.len()
         && told.iter().all(|told| {
-            let rank = Some(number(&told["rank"]) as u32);
+            let place = [&told["rank"], &told["ranks"]].map(|it| Some(number(it) as u32));
             rows.iter().any(|row| {
-                row.rank == rank
+                [row.rank, row.ranks] == place
                     && row.state == CommunicatorState::Destroyed
                     && seen(row) == counted(told)
             })

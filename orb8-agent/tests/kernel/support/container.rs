@@ -18,7 +18,7 @@ use std::{
     collections::HashMap,
     fmt::Display,
     io::{ErrorKind, Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
     str::FromStr,
     sync::{Arc, atomic::AtomicBool},
@@ -93,7 +93,7 @@ pub(super) fn run() {
         match *words {
             ["serve", at] => serve(read(at)),
             ["names", at] => names(read(at)),
-            ["call", from, to] => carry(&mut dial(from, read(to))),
+            ["call", from, to] => call(from, read(to)),
             ["open", from, to] => {
                 let mut stream = dial(from, read(to));
                 carry(&mut stream);
@@ -161,6 +161,15 @@ fn fail(from: &str, to: SocketAddr) {
     let socket = bound(SockType::Stream, from, to);
     let refused = connect(socket.as_raw_fd(), &SockaddrStorage::from(to));
     assert_eq!(refused, Err(nix::errno::Errno::ECONNREFUSED), "{from} to {to}");
+}
+
+/// One that is closed by both ends: the other's FIN finds a socket, which one that is waiting out its time
+/// is not to programs.
+fn call(from: &str, to: SocketAddr) {
+    let mut stream = dial(from, to);
+    carry(&mut stream);
+    stream.shutdown(Shutdown::Write).expect("an end");
+    assert_eq!(stream.read(&mut [0]).expect("the other end"), 0);
 }
 
 fn carry(stream: &mut TcpStream) {

@@ -272,6 +272,7 @@ fn gone() -> GpuDevice {
             utilization: None,
             utilization_basis: 0,
             pids: Vec::new(),
+            standing: GpuStanding::Lost.into(),
             ..share(&uuid(3), pod("ml", "llama-trainer-1"))
         }],
         counts: Some(GpuCounts {

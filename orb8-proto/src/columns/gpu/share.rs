@@ -109,7 +109,7 @@ const STANDING: Column<Parts> = Column {
     width: Width::Natural(8),
     priority: 4,
     tone: standing_tone,
-    doc: "`active`; `idle`, and for how long it has held the device without using it; `unallocated`: it uses what it was not given; `in-use` where nobody says who was given what.",
+    doc: "`active`; `idle`, and for how long it has held the device without using it; `unallocated`: it uses what it was not given; `in-use` where nobody says who was given what; `lost` like the device that it holds.",
     value: standing,
     ..WORDS
 };

@@ -1,6 +1,7 @@
 //! Cells of accelerators.
 
 use super::*;
+use crate::columns::Tone;
 use crate::columns::gpu::{DeviceRow, ProcessRow, ShareRow, SiteRow};
 use crate::v1::{
     GpuActivity, GpuAllocated, GpuAllocationKind, GpuBasis, GpuCalls, GpuCounts, GpuDevice, GpuEcc,
@@ -146,6 +147,20 @@ fn a_part_says_how_it_was_found() {
     }
     let idle = share(GpuBasis::Exact, GpuStanding::Idle);
     assert_eq!(cell("standing", &idle), "idle 1h2m");
+    let column = gpu::SHARES.columns.iter().find(|column| column.name == "standing").unwrap();
+    for (standing, tone) in [
+        (GpuStanding::Active, Tone::Good),
+        (GpuStanding::Idle, Tone::Plain),
+        (GpuStanding::Unallocated, Tone::Warn),
+        (GpuStanding::InUse, Tone::Plain),
+        (GpuStanding::Lost, Tone::Bad),
+    ] {
+        let share = share(GpuBasis::Exact, standing);
+        let row = ShareRow { of, share: Some(&share) };
+        assert_eq!((column.tone)(row), tone, "{standing:?}");
+        let word = format!("`{}`", standing.word().unwrap());
+        assert!(column.doc.contains(&word), "{word} is not explained");
+    }
     let rest = ShareRow { of, share: None };
     assert_eq!(text(&gpu::SHARES, "owner", rest), "(unattributed)");
     assert_eq!(text(&gpu::SHARES, "memory", rest), "1.0GiB");

@@ -256,6 +256,7 @@ async fn a_device_that_dies_is_told_with_who_had_it_and_takes_nothing_along() {
     assert_eq!(dead.counts.xids.get(&79), Some(&1), "{events:#?}");
     let train = of(&dead.shares, "train");
     assert_eq!((train.memory, train.busy), (None, None), "nothing is known of it");
+    assert_eq!(train.standing, Standing::Lost);
     let others = view.devices.iter().filter(|it| it.seen.device.id.as_str() != FIRST);
     assert!(others.clone().all(|it| it.seen.state.sample().is_some()), "{view:#?}");
     assert_eq!(others.count(), 6);

@@ -174,7 +174,12 @@ impl List for SharesArgs {
 
     fn gist(told: &Told<Part>) -> String {
         let idle = units::count(standing(told, GpuStanding::Idle));
-        format!("{idle} idle, {} unallocated", standing(told, GpuStanding::Unallocated))
+        let unallocated = units::count(standing(told, GpuStanding::Unallocated));
+        let lost = match standing(told, GpuStanding::Lost) {
+            0 => String::new(),
+            lost => format!(", {} lost", units::count(lost)),
+        };
+        format!("{idle} idle, {unallocated} unallocated{lost}")
     }
 
     fn write(machine: Machine, out: &mut dyn io::Write, told: &Told<Part>) -> io::Result<()> {
