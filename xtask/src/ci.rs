@@ -82,7 +82,7 @@ const STEPS: [Step; 13] = [
         "",
         SkipsWithout("deny"),
     ),
-    step("vm-test", &["cargo", "xtask", "vm-test", "--oldest-newest", "--quick"], "", REQUIRE_VM),
+    step("vm-test", &["cargo", "xtask", "vm-test", "--quick"], "", REQUIRE_VM),
     // Last, so that its summaries close the log.
     step("test", TEST, "", Fails),
 ];

@@ -27,6 +27,7 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 const BPF_TRACE_ITER: u32 = 28;
 
@@ -111,6 +112,18 @@ fn raw(fd: BorrowedFd<'_>) -> u32 {
 
 fn address<T: ?Sized>(value: *const T) -> u64 {
     value.cast::<()>() as u64
+}
+
+/// Makes a table of programs with room for one.
+pub(crate) fn new_program_array() -> io::Result<OwnedFd> {
+    let mut attr = CreateAttr {
+        map_type: BPF_MAP_TYPE_PROG_ARRAY,
+        key_size: 4,
+        value_size: 4,
+        max_entries: 1,
+        ..CreateAttr::default()
+    };
+    new_fd(BPF_MAP_CREATE, &mut attr)
 }
 
 /// Waits until every program run that had started is over.

@@ -2,7 +2,7 @@
 //!
 //! Newer kernels (6.6) attach a program to many places by one link. That matters when a link goes: the
 //! kernel then waits until no program runs, some 0.1 s on current ones, for each link again. Older ones
-//! take a link for each place, and do not wait.
+//! take a link for each place, and wait less.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
@@ -13,8 +13,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use aya::programs::uprobe::UProbeLink;
 use orb8_common::gpu::hook_cookie;
 
-use crate::ebpf::object::Object;
-use crate::ebpf::sys::{MultiProbe, link_multi_probe, load_multi_probe, run_time};
+use crate::ebpf::object::{Object, map_error};
+use crate::ebpf::sys::{
+    MultiProbe, link_multi_probe, load_multi_probe, new_program_array, run_time,
+};
 use crate::ebpf::{EbpfError, GPU_OBJECT};
 use crate::status::ProgramRun;
 
@@ -22,6 +24,10 @@ use crate::status::ProgramRun;
 const ANY: &str = "gpu_any";
 /// Those at its return.
 const RETURNS: [&str; 2] = ["gpu_returned", "nccl_returned"];
+
+/// The table of programs that all name and none uses. Newer kernels (6.18, and older ones that were
+/// mended since) let only programs of one kind of link name the same.
+const OF_ONE_KIND: &str = "NO_PROGRAMS";
 
 /// Where programs are to be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +94,13 @@ impl Multi {
         let globals = globals.iter().map(|(name, value)| (*name, (*value, true))).collect();
         code.patch_map_data(globals).map_err(|error| object.refused(error))?;
         let maps = std::mem::take(&mut code.maps);
+        let of_multi = new_program_array().map_err(map_error("making a table of programs"))?;
         let mut found = Vec::new();
         for (name, map) in &maps {
-            let descriptor = object.find_map(name).ok_or(object.incomplete("a map"))?;
+            let descriptor = match name.as_str() {
+                OF_ONE_KIND => of_multi.as_fd(),
+                name => object.find_map(name).ok_or(object.incomplete("a map"))?,
+            };
             found.push((name.as_str(), descriptor.as_raw_fd(), map));
         }
         let sections: HashSet<usize> = code.functions.keys().map(|(section, _)| *section).collect();

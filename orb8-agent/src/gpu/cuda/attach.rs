@@ -26,7 +26,7 @@ use crate::ebpf::{GpuProbes, ProbeCosts, ProbeLinks, is_in_pid_namespace};
 use crate::error::chain;
 use crate::gpu::config::Roots;
 use crate::status::ProgramRun;
-use library::{Library, Which};
+use library::{Library, Which, brief};
 
 /// Processes that are followed at one time, as many as the programs count.
 const MAX_PROCESSES: usize = orb8_common::gpu::PROCESSES;
@@ -46,6 +46,8 @@ const MAX_PROBLEMS: usize = 16;
 pub struct Attachments {
     probes: GpuProbes,
     costs: ProbeCosts,
+    /// Why those are assumed, where they could not be measured.
+    assumed: Option<String>,
     proc: PathBuf,
     libraries: BTreeMap<LibraryId, Library>,
     next_id: u32,
@@ -73,13 +75,14 @@ impl Attachments {
     /// are on.
     #[must_use]
     pub fn new(mut probes: GpuProbes, roots: &Roots) -> Self {
-        let costs = probes.calibrate().unwrap_or_else(|error| {
-            debug!(error = chain(&error), "the cost of a probe is not measured, but assumed");
-            ProbeCosts::default()
-        });
+        let (costs, assumed) = match probes.calibrate() {
+            Ok(costs) => (costs, None),
+            Err(error) => (ProbeCosts::default(), Some(brief(&error))),
+        };
         Self {
             probes,
             costs,
+            assumed,
             proc: roots.proc.clone(),
             libraries: BTreeMap::new(),
             next_id: 0,
@@ -208,6 +211,9 @@ impl Attachments {
                  the host's PID namespace (hostPID)"
                     .into(),
             );
+        }
+        if let Some(why) = &self.assumed {
+            problems.push(format!("what a probe costs is assumed, and with it the budget: {why}"));
         }
         if self.left_out > 0 {
             problems.push(format!(

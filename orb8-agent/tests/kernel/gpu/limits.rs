@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use orb8_agent::cost::page_size;
-use orb8_agent::ebpf::GpuOptions;
+use orb8_agent::ebpf::{GpuOptions, ProbeCosts};
 use orb8_agent::gpu::cuda::Group;
 use orb8_common::gpu::{CALL_MODULE, Counter, Process, Record};
 
@@ -110,6 +110,8 @@ fn what_a_probe_costs_is_measured() {
     let _turn = turn();
     let watch = Watch::new();
     let costs = *watch.attachments.costs();
+    assert_eq!(watch.attachments.problems(), Vec::<String>::new(), "not assumed");
+    assert_ne!(costs, ProbeCosts::default());
     assert!(costs.cheap > Duration::from_nanos(20), "{costs:?}");
     assert!(costs.cheap < Duration::from_micros(100), "{costs:?}");
     assert!(costs.stepped > costs.cheap, "{costs:?}");

@@ -130,7 +130,7 @@ impl Library {
 }
 
 /// What an error says, in one line. The kernel's verifier, which may be in it, tells megabytes.
-fn brief(error: &EbpfError) -> String {
+pub(super) fn brief(error: &EbpfError) -> String {
     const LONGEST: usize = 240;
     let text = chain(error);
     let line = text.lines().next().unwrap_or_default();
