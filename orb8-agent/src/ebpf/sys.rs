@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
 };
@@ -116,11 +116,17 @@ fn address<T: ?Sized>(value: *const T) -> u64 {
 
 /// Makes a table of programs with room for one.
 pub(crate) fn new_program_array() -> io::Result<OwnedFd> {
+    new_array(BPF_MAP_TYPE_PROG_ARRAY, 0)
+}
+
+/// Makes an array of one entry of four bytes. One of maps wants a map like those that will be in it.
+fn new_array(map_type: u32, inner_map_fd: u32) -> io::Result<OwnedFd> {
     let mut attr = CreateAttr {
-        map_type: BPF_MAP_TYPE_PROG_ARRAY,
+        map_type,
         key_size: 4,
         value_size: 4,
         max_entries: 1,
+        inner_map_fd,
         ..CreateAttr::default()
     };
     new_fd(BPF_MAP_CREATE, &mut attr)
@@ -139,17 +145,8 @@ pub(crate) struct GracePeriod {
 impl GracePeriod {
     /// Makes the two maps.
     pub(crate) fn new() -> io::Result<Self> {
-        let mut attr = CreateAttr {
-            map_type: BPF_MAP_TYPE_ARRAY,
-            key_size: 4,
-            value_size: 4,
-            max_entries: 1,
-            ..CreateAttr::default()
-        };
-        let inner = new_fd(BPF_MAP_CREATE, &mut attr)?;
-        attr.map_type = BPF_MAP_TYPE_ARRAY_OF_MAPS;
-        attr.inner_map_fd = inner.as_raw_fd().cast_unsigned();
-        let outer = new_fd(BPF_MAP_CREATE, &mut attr)?;
+        let inner = new_array(BPF_MAP_TYPE_ARRAY, 0)?;
+        let outer = new_array(BPF_MAP_TYPE_ARRAY_OF_MAPS, raw(inner.as_fd()))?;
         Ok(Self { outer, inner })
     }
 

@@ -147,6 +147,16 @@ fn a_part_says_how_it_was_found() {
     }
     let idle = share(GpuBasis::Exact, GpuStanding::Idle);
     assert_eq!(cell("standing", &idle), "idle 1h2m");
+    let rest = ShareRow { of, share: None };
+    assert_eq!(text(&gpu::SHARES, "owner", rest), "(unattributed)");
+    assert_eq!(text(&gpu::SHARES, "memory", rest), "1.0GiB");
+    assert_eq!(text(&gpu::SHARES, "standing", rest), "-");
+}
+
+#[test]
+fn a_standing_is_explained_and_looks_as_it_is() {
+    let device = device();
+    let of = DeviceRow { device: &device, parent: None };
     let column = gpu::SHARES.columns.iter().find(|column| column.name == "standing").unwrap();
     for (standing, tone) in [
         (GpuStanding::Active, Tone::Good),
@@ -155,16 +165,12 @@ fn a_part_says_how_it_was_found() {
         (GpuStanding::InUse, Tone::Plain),
         (GpuStanding::Lost, Tone::Bad),
     ] {
-        let share = share(GpuBasis::Exact, standing);
+        let share = GpuShare { standing: standing.into(), ..GpuShare::default() };
         let row = ShareRow { of, share: Some(&share) };
         assert_eq!((column.tone)(row), tone, "{standing:?}");
         let word = format!("`{}`", standing.word().unwrap());
         assert!(column.doc.contains(&word), "{word} is not explained");
     }
-    let rest = ShareRow { of, share: None };
-    assert_eq!(text(&gpu::SHARES, "owner", rest), "(unattributed)");
-    assert_eq!(text(&gpu::SHARES, "memory", rest), "1.0GiB");
-    assert_eq!(text(&gpu::SHARES, "standing", rest), "-");
 }
 
 #[test]
